@@ -1,0 +1,51 @@
+"""Forward and differential inverse kinematics of an arm (pinocchio), in the contract's joint order.
+
+The same forward kinematics serves the simulated env, the bag reader and the policy runner, so that the end effector
+means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pinocchio
+
+from irl_ros.contract import ContractError, Robot
+
+
+class Kinematics:
+    """Kinematics of `robot`'s end effector frame; `urdf` is the URDF's text (default: the robot's own file)."""
+
+    def __init__(self, robot: Robot, urdf: str | None = None):
+        model = pinocchio.buildModelFromXML(urdf if urdf is not None else robot.urdf_path().read_text())
+        missing = [n for n in robot.joint_names if not model.existJointName(n)]
+        if missing:
+            raise ContractError(f"robot {robot.name}: its URDF has no joint {', '.join(missing)}")
+        if not model.existFrame(robot.end_effector_frame):
+            raise ContractError(f"robot {robot.name}: its URDF has no frame {robot.end_effector_frame}")
+        self._model, self._data = model, model.createData()
+        self._q = pinocchio.neutral(model)
+        for name, value in robot.fixed_joints:
+            if model.existJointName(name):
+                self._q[model.idx_qs[model.getJointId(name)]] = value
+        self._index_q = np.array([model.idx_qs[model.getJointId(n)] for n in robot.joint_names])
+        self._index_v = np.array([model.idx_vs[model.getJointId(n)] for n in robot.joint_names])
+        self._frame = model.getFrameId(robot.end_effector_frame)
+
+    def position(self, joint_position: np.ndarray) -> np.ndarray:
+        """End effector in the base frame [m], shape (3,), from joint positions [rad], shape (n_joints,)."""
+        self._q[self._index_q] = joint_position
+        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
+        return self._data.oMf[self._frame].translation.copy()
+
+    def jacobian(self, joint_position: np.ndarray) -> np.ndarray:
+        """d position / d joint_position [m/rad], shape (3, n_joints)."""
+        self._q[self._index_q] = joint_position
+        full = pinocchio.computeFrameJacobian(
+            self._model, self._data, self._q, self._frame, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        )
+        return full[:3, self._index_v]
+
+    def displacement(self, joint_position: np.ndarray, delta: np.ndarray, damping: float = 0.05) -> np.ndarray:
+        """Joint displacement [rad] that moves the end effector by `delta` [m]: damped least squares."""
+        jacobian = self.jacobian(joint_position)
+        return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping**2 * np.eye(3), delta)
