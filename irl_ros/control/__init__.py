@@ -1,0 +1,1 @@
+"""From observation to a command that may be sent: controller and gate. Knows neither ROS nor torch."""

@@ -1,0 +1,1 @@
+"""Demonstrations on disk and in memory: episodes, alignment, bags."""

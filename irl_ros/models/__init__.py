@@ -1,0 +1,1 @@
+"""Features, rewards and policies: torch for learning, numpy for control."""

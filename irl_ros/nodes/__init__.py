@@ -1,0 +1,1 @@
+"""ROS nodes: convert, call the core, publish."""

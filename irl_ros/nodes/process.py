@@ -1,0 +1,60 @@
+"""A node as a process: signals that leave time for a halt, errors without a traceback, an exit code that tells.
+
+rclpy's default signal handlers invalidate the context before a node can publish its halt; so the signals only set a
+flag here, and the node's own `shutdown()` still has a working context.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from irl_ros.contract import ContractError
+from irl_ros.nodes.parameters import ParameterError
+
+USAGE_ERROR = 2
+
+
+def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = ()) -> int:
+    """Spin `factory()` until SIGINT, SIGTERM or until its `done` is true; returns its `exit_code` (default 0).
+
+    The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context) and
+    `step()` (called between spins: work that must not wait for a callback).
+    """
+    stopped = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        node = factory()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        step = getattr(node, "step", lambda: None)
+        while not stopped and not getattr(node, "done", False):
+            executor.spin_once(timeout_sec=getattr(node, "spin_timeout", 0.05))
+            step()
+        if hasattr(node, "shutdown"):
+            node.shutdown()
+        executor.remove_node(node)
+        return getattr(node, "exit_code", 0)
+    except (ParameterError, ContractError, *user_errors) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return USAGE_ERROR
+    except ExternalShutdownException:
+        return 0
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,5 @@
+"""PyBullet arms as gymnasium envs and as simulated ROS robots. Importing this registers the env ids."""
+
+import gymnasium
+
+gymnasium.register(id="irl_ros/Reach-v0", entry_point="irl_ros_sim.tasks.reach:ReachEnv")

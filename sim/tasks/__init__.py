@@ -1,0 +1,1 @@
+"""Simulation tasks: scene, observation, success; one file each."""
