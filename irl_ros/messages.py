@@ -1,0 +1,172 @@
+"""ROS messages to arrays and back, by attribute: the same functions read live messages and those of a bag.
+
+Nothing here imports rclpy, so that a bag can be read where no ROS is. Every reader raises :class:`MessageError` on a
+message that cannot be used: what is not a finite number, or not about our joints and our frame, ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from irl_ros.contract import JointTrajectory
+
+NANOSECONDS = 1_000_000_000
+
+
+class MessageError(ValueError):
+    """A message that cannot be used; the text says what is wrong with it."""
+
+
+def stamp_seconds(stamp: Any) -> float:
+    """builtin_interfaces Time or Duration in seconds."""
+    return stamp.sec + stamp.nanosec / NANOSECONDS
+
+
+def set_stamp(stamp: Any, seconds: float) -> None:
+    """Write seconds, to the nearest nanosecond, into a builtin_interfaces Time; raises MessageError below zero."""
+    if not np.isfinite(seconds) or seconds < 0:
+        raise MessageError(f"a stamp must be finite and not negative, got {seconds}")
+    set_duration(stamp, seconds)
+
+
+def set_duration(duration: Any, seconds: float) -> None:
+    """Write seconds, to the nearest nanosecond, into a builtin_interfaces Duration."""
+    duration.sec, duration.nanosec = divmod(round(seconds * NANOSECONDS), NANOSECONDS)
+
+
+def joint_state(
+    msg: Any, joint_names: Sequence[str], require_velocity: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Position [rad] and velocity [rad/s] of `joint_names`, in this order, float64, shapes (n,), of a JointState.
+
+    With ``require_velocity=False`` an empty velocity array reads as zeros.
+    """
+    index = _indices(list(msg.name), joint_names, "joint state", exact=False)
+    position = _joint_array(msg.position, len(msg.name), "joint state: position")[index]
+    if len(msg.velocity) == 0 and not require_velocity:
+        velocity = np.zeros(len(index))
+    else:
+        velocity = _joint_array(msg.velocity, len(msg.name), "joint state: velocity")[index]
+    _check_finite(position, "joint state: position", joint_names)
+    _check_finite(velocity, "joint state: velocity", joint_names)
+    return position, velocity
+
+
+def pose_position(msg: Any, base_frame: str) -> np.ndarray:
+    """Position [m], shape (3,), of a PoseStamped, which must be given in `base_frame`."""
+    frame = msg.header.frame_id
+    if frame != base_frame:
+        raise MessageError(f"pose: its frame_id is {frame!r}, it must be given in the base frame {base_frame!r}")
+    position = msg.pose.position
+    values = np.array([position.x, position.y, position.z])
+    _check_finite(values, "pose: position", ("x", "y", "z"))
+    return values
+
+
+def joint_trajectory(msg: Any, joint_names: Sequence[str]) -> JointTrajectory:
+    """The points of a JointTrajectory for exactly `joint_names`, reordered to them; its header is not read.
+
+    Points without velocities get the slope between their neighbours, and the last one zero.
+    """
+    index = _indices(list(msg.joint_names), joint_names, "joint trajectory", exact=True)
+    if not len(msg.points):
+        raise MessageError("joint trajectory: it has no points")
+    times = np.array([stamp_seconds(p.time_from_start) for p in msg.points])
+    if times[0] < 0 or (np.diff(times) <= 0).any():
+        raise MessageError(f"joint trajectory: time_from_start must increase from zero or later, got {times.tolist()}")
+    positions = _points([p.positions for p in msg.points], index, "joint trajectory: positions", joint_names)
+    if any(len(p.velocities) for p in msg.points):
+        velocities = _points([p.velocities for p in msg.points], index, "joint trajectory: velocities", joint_names)
+    else:
+        velocities = np.zeros_like(positions)
+        velocities[1:-1] = (positions[2:] - positions[:-2]) / (times[2:] - times[:-2])[:, None]
+    return JointTrajectory(times, positions, velocities)
+
+
+def joint_group(msg: Any, n: int) -> np.ndarray:
+    """The values of a Float64MultiArray for a forward command controller of `n` joints, shape (n,)."""
+    values = np.array(msg.data, dtype=np.float64)
+    if values.shape != (n,):
+        raise MessageError(f"joint group command: it has {values.size} values, the arm has {n} joints")
+    _check_finite(values, "joint group command", [f"value {i}" for i in range(n)])
+    return values
+
+
+def fill_joint_state(
+    msg: Any, names: Sequence[str], position: np.ndarray, velocity: np.ndarray, stamp_s: float
+) -> Any:
+    """Write a JointState: position [rad] and velocity [rad/s] of shapes (n,), stamp [s]; returns `msg`."""
+    set_stamp(msg.header.stamp, stamp_s)
+    msg.name = list(names)
+    msg.position = position.tolist()
+    msg.velocity = velocity.tolist()
+    return msg
+
+
+def fill_pose(msg: Any, position: np.ndarray, frame_id: str, stamp_s: float) -> Any:
+    """Write a PoseStamped with the identity orientation: position [m] of shape (3,), stamp [s]; returns `msg`."""
+    set_stamp(msg.header.stamp, stamp_s)
+    msg.header.frame_id = frame_id
+    msg.pose.position.x, msg.pose.position.y, msg.pose.position.z = (float(v) for v in position)
+    msg.pose.orientation.w = 1.0
+    return msg
+
+
+def fill_joint_trajectory(
+    msg: Any, point_type: Callable[[], Any], joint_names: Sequence[str], trajectory: JointTrajectory
+) -> Any:
+    """Write a JointTrajectory with points of `point_type`; returns `msg`.
+
+    The header's stamp stays zero, "start on arrival": the receiver's clock may differ from ours.
+    """
+    msg.joint_names = list(joint_names)
+    msg.points = [_point(point_type(), *values) for values in zip(*trajectory)]
+    return msg
+
+
+def fill_joint_group(msg: Any, values: np.ndarray) -> Any:
+    """Write a Float64MultiArray for a forward command controller: values of shape (n,); returns `msg`."""
+    msg.data = np.asarray(values, dtype=np.float64).tolist()
+    return msg
+
+
+def _point(point: Any, time: float, position: np.ndarray, velocity: np.ndarray) -> Any:
+    set_duration(point.time_from_start, time)
+    point.positions, point.velocities = position.tolist(), velocity.tolist()
+    return point
+
+
+def _indices(given: list[str], wanted: Sequence[str], what: str, exact: bool) -> list[int]:
+    if len(set(given)) != len(given):
+        twice = sorted({n for n in given if given.count(n) > 1})
+        raise MessageError(f"{what}: it names {', '.join(twice)} more than once")
+    missing = [n for n in wanted if n not in given]
+    foreign = [n for n in given if n not in wanted] if exact else []
+    if missing or foreign:
+        problems = [f"it lacks {', '.join(missing)}"] * bool(missing)
+        problems += [f"it names {', '.join(foreign)}, which this arm has not"] * bool(foreign)
+        raise MessageError(f"{what}: {' and '.join(problems)}")
+    return [given.index(n) for n in wanted]
+
+
+def _joint_array(values: Any, n: int, what: str) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != (n,):
+        raise MessageError(f"{what} has {array.size} values for {n} joints")
+    return array
+
+
+def _points(rows: Sequence[Any], index: list[int], what: str, joint_names: Sequence[str]) -> np.ndarray:
+    array = np.stack([_joint_array(row, len(index), f"{what} of point {i}") for i, row in enumerate(rows)])[:, index]
+    for i, row in enumerate(array):
+        _check_finite(row, f"{what} of point {i}", joint_names)
+    return array
+
+
+def _check_finite(values: np.ndarray, what: str, names: Sequence[str]) -> None:
+    if not np.isfinite(values).all():
+        bad = [f"{name} = {value}" for name, value in zip(names, values) if not np.isfinite(value)]
+        raise MessageError(f"{what} is not finite: {', '.join(bad)}")
