@@ -161,7 +161,7 @@ class Contract:
     @classmethod
     def load(cls, robot: str, task: str) -> Contract:
         """Read robot and task by name (from the package's config) or by path of a YAML file."""
-        parsed = _parse_robot(_read_config("robots", robot))
+        parsed = load_robot(robot)
         return cls(parsed, _parse_task(_read_config("tasks", task), parsed))
 
     @property
@@ -254,10 +254,13 @@ def joint_target(contract: Contract, target: np.ndarray, action: np.ndarray, mea
 def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarray) -> JointTrajectory:
     """Command for one control period: the target with feed-forward velocity, then a later stop.
 
-    If no further command comes the arm stops at the last point: silence means stop.
+    If no further command comes the arm stops at the last point: silence means stop. The velocity is low enough for
+    the stop, v·period/2 further on, to lie within the joint limits, so that no interpolation leaves them.
     """
     period = contract.task.period
-    velocity = (target - previous) / period
+    room_below = np.maximum(target - contract.robot.position_lower, 0.0)
+    room_above = np.maximum(contract.robot.position_upper - target, 0.0)
+    velocity = np.clip((target - previous) / period, -2 * room_below / period, 2 * room_above / period)
     stop = np.clip(target + velocity * period / 2, contract.robot.position_lower, contract.robot.position_upper)
     return JointTrajectory(
         np.array([period, 2 * period]), np.stack([target, stop]), np.stack([velocity, np.zeros_like(velocity)])
@@ -267,6 +270,11 @@ def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarr
 def halt_trajectory(contract: Contract, measured: np.ndarray) -> JointTrajectory:
     """Command that brings the arm to rest at the measured pose one period from now."""
     return JointTrajectory(np.array([contract.task.period]), measured[None].copy(), np.zeros((1, len(measured))))
+
+
+def load_robot(robot: str) -> Robot:
+    """The robot of that name (from the package's config) or of that YAML file; raises ContractError."""
+    return _parse_robot(_read_config("robots", robot))
 
 
 def share_directory() -> Path:
