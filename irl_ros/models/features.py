@@ -1,0 +1,175 @@
+"""Features of observations and transitions, written in task files as short expressions.
+
+    joint_position                       a field of the contract's observation
+    obs[0:3], obs[4], joint_position[2]  elements of the observation or of a field
+    goal_position - end_effector_position
+    norm(x), unit(x)                     length of x and its direction (norm's width is 1)
+    action                               the action, as executed: clipped to [-1, 1]
+    next(x)                              x of the next observation o′
+
+They are parsed here, never evaluated as Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from irl_ros.contract import Contract, ContractError, Field, did_you_mean
+
+_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[\[\]():,-])")
+_EPSILON = 1e-9
+
+
+class Transition(NamedTuple):
+    """Arrays with leading shape (…): observation, action, next observation."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    next_observation: np.ndarray
+
+
+class Expression(NamedTuple):
+    """A parsed feature: evaluates on a Transition to shape (…, size); `scale` is its typical magnitude."""
+
+    evaluate: Callable[[Transition], np.ndarray]
+    size: int
+    scale: float
+    needs_transition: bool
+
+
+class Features:
+    """A list of expressions as one function to a scaled vector of `size` elements.
+
+    Scales are fixed by the contract (unit by unit), not by the data: a scale that follows five demonstrations blows up
+    the joints which they happen not to move.
+    """
+
+    def __init__(self, contract: Contract, expressions: Sequence[str]):
+        if not expressions:
+            raise ContractError(f"task {contract.task.name}: at least one feature is needed")
+        self.expressions = tuple(expressions)
+        self._parts = [_Parser(text, contract).parse() for text in expressions]
+        self.size = sum(part.size for part in self._parts)
+        self.needs_transition = any(part.needs_transition for part in self._parts)
+
+    def __call__(
+        self, observation: np.ndarray, action: np.ndarray | None = None, next_observation: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Scaled features, shape (…, size), of observations (…, n) and, where expressions need them, a and o′."""
+        if self.needs_transition and (action is None or next_observation is None):
+            raise ContractError(f"features {', '.join(self.expressions)} need the action and the next observation")
+        transition = Transition(observation, None if action is None else np.clip(action, -1, 1), next_observation)
+        return np.concatenate([part.evaluate(transition) / part.scale for part in self._parts], axis=-1)
+
+
+class _Parser:
+    """Recursive descent over `term (- term)*`."""
+
+    def __init__(self, text: str, contract: Contract):
+        self._text, self._contract = text, contract
+        self._tokens = _TOKEN.findall(text)
+        if "".join(self._tokens) != re.sub(r"\s", "", text):
+            raise self._error("it has a character that features do not use")
+        self._fields = {f.name: (f, contract.slices[f.name]) for f in contract.task.fields}
+
+    def parse(self) -> Expression:
+        expression = self._difference()
+        if self._tokens:
+            raise self._error(f"unexpected {self._tokens[0]!r}")
+        return expression
+
+    def _error(self, reason: str) -> ContractError:
+        return ContractError(f"feature {self._text!r}: {reason}")
+
+    def _take(self, expected: str | None = None) -> str:
+        if not self._tokens or (expected is not None and self._tokens[0] != expected):
+            found = repr(self._tokens[0]) if self._tokens else "its end"
+            raise self._error(f"expected {expected or 'a name'}, found {found}")
+        return self._tokens.pop(0)
+
+    def _difference(self) -> Expression:
+        left = self._term()
+        while self._tokens and self._tokens[0] == "-":
+            self._take()
+            left = self._subtract(left, self._term())
+        return left
+
+    def _subtract(self, left: Expression, right: Expression) -> Expression:
+        if left.size != right.size:
+            raise self._error(f"a difference of widths {left.size} and {right.size}")
+        return Expression(
+            lambda t: left.evaluate(t) - right.evaluate(t),
+            left.size,
+            max(left.scale, right.scale),
+            left.needs_transition or right.needs_transition,
+        )
+
+    def _term(self) -> Expression:
+        name = self._take()
+        if name in ("norm", "unit", "next") and self._tokens[:1] == ["("]:
+            self._take("(")
+            inner = self._difference()
+            self._take(")")
+            return {"norm": _norm, "unit": _unit, "next": _next}[name](inner)
+        return self._sliced(name)
+
+    def _sliced(self, name: str) -> Expression:
+        if name == "action":
+            size = self._contract.action_size
+            field, columns, evaluate = Field(name, size), slice(0, size), lambda t, c: t.action[..., c]
+        elif name == "obs" and name not in self._fields:
+            size = self._contract.observation_size
+            field, columns, evaluate = Field(name, size), slice(0, size), lambda t, c: t.observation[..., c]
+        elif name in self._fields:
+            (field, columns), evaluate = self._fields[name], lambda t, c: t.observation[..., c]
+        else:
+            raise self._error(f"unknown name {name!r}.{did_you_mean(name, (*self._fields, 'obs', 'action'))}")
+        columns = self._slice(field, columns)
+        return Expression(lambda t: evaluate(t, columns), columns.stop - columns.start, field.scale, name == "action")
+
+    def _slice(self, field: Field, columns: slice) -> slice:
+        if self._tokens[:1] != ["["]:
+            return columns
+        self._take("[")
+        start = self._integer()
+        stop = start + 1
+        if self._tokens[:1] == [":"]:
+            self._take(":")
+            stop = self._integer()
+        self._take("]")
+        if not 0 <= start < stop <= field.size:
+            raise self._error(f"[{start}:{stop}] is outside {field.name}, which has {field.size} elements")
+        return slice(columns.start + start, columns.start + stop)
+
+    def _integer(self) -> int:
+        token = self._take()
+        if not token.isdigit():
+            raise self._error(f"expected an index, found {token!r}")
+        return int(token)
+
+
+def _length(x: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+
+
+def _norm(inner: Expression) -> Expression:
+    return inner._replace(evaluate=lambda t: _length(inner.evaluate(t)), size=1)
+
+
+def _unit(inner: Expression) -> Expression:
+    def evaluate(t: Transition) -> np.ndarray:
+        x = inner.evaluate(t)
+        return x / (_length(x) + _EPSILON)
+
+    return inner._replace(evaluate=evaluate, scale=1.0)
+
+
+def _next(inner: Expression) -> Expression:
+    return inner._replace(
+        evaluate=lambda t: inner.evaluate(Transition(t.next_observation, t.action, t.next_observation)),
+        needs_transition=True,
+    )

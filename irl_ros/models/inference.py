@@ -1,0 +1,80 @@
+"""Policies and rewards in numpy, for control and for rollout workers: the same networks as in the torch modules.
+
+A batched matrix product changes its last bits with the batch size, so everything here acts on one row: a trajectory
+does not depend on how many others were sampled beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from irl_ros.contract import Contract
+from irl_ros.models.features import Features
+
+Arrays = Mapping[str, np.ndarray]
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+def mlp_layers(arrays: Arrays, prefix: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The (weight (out, in), bias (out,)) pairs saved as `<prefix>.<k>.weight` and `.bias`, in float64."""
+    layers, k = [], 0
+    while f"{prefix}.{k}.weight" in arrays:
+        layers.append(tuple(np.asarray(arrays[f"{prefix}.{k}.{part}"], np.float64) for part in ("weight", "bias")))
+        k += 1
+    return layers
+
+
+def mlp(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray) -> np.ndarray:
+    """Tanh network with a linear last layer; x has shape (in,)."""
+    for weight, bias in layers[:-1]:
+        x = np.tanh(weight @ x + bias)
+    weight, bias = layers[-1]
+    return weight @ x + bias
+
+
+class Policy:
+    """Gaussian policy π(a | o) = N(mean(o), diag σ²); σ does not depend on o. log π is of the unclipped sample."""
+
+    def __init__(self, features: Features, layers: list[tuple[np.ndarray, np.ndarray]], log_std: np.ndarray):
+        self._features, self._layers = features, layers
+        self.log_std = np.asarray(log_std, np.float64)
+        self._std = np.exp(self.log_std)
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Policy:
+        """From :meth:`irl_ros.models.policies.GaussianPolicy.arrays`."""
+        return cls(Features(contract, contract.task.policy_inputs), mlp_layers(arrays, "mean"), arrays["log_std"])
+
+    def mean(self, observation: np.ndarray) -> np.ndarray:
+        """Mean action, shape (action_size,), of one observation (observation_size,)."""
+        return mlp(self._layers, self._features(observation))
+
+    def sample(self, observation: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """An unclipped action and its log-density [nats]."""
+        noise = rng.standard_normal(len(self._std))
+        log_prob = -0.5 * float(noise @ noise) - float(self.log_std.sum()) - 0.5 * len(noise) * _LOG_2PI
+        return self.mean(observation) + self._std * noise, log_prob
+
+
+class Reward:
+    """Learned reward r(o, a, o′) of one transition, as in :mod:`irl_ros.models.rewards`."""
+
+    def __init__(self, features: Features, arrays: Arrays):
+        self._features = features
+        self._layers = mlp_layers(arrays, "cost")
+        self._a, self._b = (np.asarray(arrays[k], np.float64) for k in ("A", "b"))
+        self._w_u, self._bound = float(arrays["w_u"]), float(arrays["bound"])
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Reward:
+        """From :meth:`irl_ros.models.rewards.QuadraticReward.arrays`."""
+        return cls(Features(contract, contract.task.reward_features), arrays)
+
+    def __call__(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
+        y = np.tanh(mlp(self._layers, self._features(observation, action, next_observation)))
+        z = self._a @ y + self._b
+        q = float(z @ z)
+        u = np.clip(action, -1.0, 1.0)
+        return -self._bound * q / (self._bound + q) - self._w_u * float(u @ u)

@@ -1,0 +1,45 @@
+"""Learned rewards in torch, for learning; :mod:`irl_ros.models.inference` runs them in control."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from irl_ros.models.policies import apply_network, tanh_network
+
+
+class QuadraticReward(nn.Module):
+    """GCL's cost c = ‖A y + b‖² + w_u‖u‖², y = f_θ(φ), as a reward r = −c (arXiv 1603.00448, section 5.2).
+
+    The quadratic saturates at `bound`: q ↦ bound · q / (bound + q). Unbounded, its scale runs away from the
+    demonstrations and the trajectory weights collapse onto one sample.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        generator: torch.Generator,
+        hidden: tuple[int, ...] = (32, 32),
+        n_outputs: int = 8,
+        bound: float = 10.0,
+        w_u: float = 0.01,
+    ):
+        super().__init__()
+        self.cost = tanh_network([n_features, *hidden], generator)
+        self.A = nn.Parameter(torch.empty(n_outputs, hidden[-1]))
+        nn.init.orthogonal_(self.A, 0.5, generator=generator)
+        self.b = nn.Parameter(torch.zeros(n_outputs))
+        self.register_buffer("bound", torch.tensor(bound))
+        self.register_buffer("w_u", torch.tensor(w_u))
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """Reward, shape (…,), of scaled reward features (…, n_features) and actions (…, n_actions)."""
+        y = torch.tanh(apply_network(self.cost, features))
+        q = (y @ self.A.T + self.b).square().sum(-1)
+        u = action.clamp(-1.0, 1.0)
+        return -self.bound * q / (self.bound + q) - self.w_u * u.square().sum(-1)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For :meth:`irl_ros.models.inference.Reward.from_arrays` and for checkpoints."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
