@@ -67,7 +67,7 @@ def save_groups(
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, arrays in groups.items():
-        data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+        data = safetensors.numpy.save({key: np.asarray(value, order="C") for key, value in arrays.items()})
         digest = hashlib.sha256(data).hexdigest()
         files[name] = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest}
         _write(directory / files[name]["file"], data)
