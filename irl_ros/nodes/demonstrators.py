@@ -1,0 +1,216 @@
+"""Who moves the arm by teleoperation: a script that behaves like a person, a joystick, or a keyboard.
+
+A joystick and a keyboard move the end effector; the arm follows by differential inverse kinematics, slower than asked
+where a joint reaches its speed limit. No topics here: `teleop.py` brings what was received.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from irl_ros.contract import Contract, ContractError
+from irl_ros.kinematics import Kinematics
+from irl_ros.nodes.parameters import parameter
+
+KEYS = {  # key → direction of the end effector in the base frame
+    **{"w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)},
+    **{"\x1b[A": (1, 0, 0), "\x1b[B": (-1, 0, 0), "\x1b[D": (0, 1, 0), "\x1b[C": (0, -1, 0)},
+}
+KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r/f: up and down, other keys: stop"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the teleop node."""
+
+    mode: str = parameter("scripted", "who demonstrates", choices=("scripted", "joy", "keyboard"))
+    robot: str = parameter("panda", "robot, a name from the package's config or the path of a YAML file")
+    task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
+    seed: int = parameter(0, "scripted: seed of its imperfections", range=(0, 2**31 - 1))
+    noise: float = parameter(0.1, "scripted: standard deviation of the tremble, in actions", range=(0.0, 1.0))
+    pause_rate: float = parameter(0.15, "scripted: pauses of up to half a second", "1/s", range=(0.0, 5.0))
+    overshoot: float = parameter(0.1, "scripted: how far past the goal it aims, in distances", range=(0.0, 1.0))
+    reaction: float = parameter(0.15, "scripted: mean time before it starts", "s", range=(0.0, 2.0))
+    speed: float = parameter(0.25, "joy, keyboard: end effector's speed at full deflection", "m/s", range=(0.01, 1.0))
+    acceleration: float = parameter(1.0, "joy, keyboard: end effector's acceleration", "m/s²", range=(0.1, 20.0))
+    joy_axes: str = parameter("1,0,4", "joy: axes for forth, left and up; a leading - turns one round")
+    joy_deadman: int = parameter(4, "joy: button that must be held; released, the arm stops", range=(0, 63))
+    joy_deadzone: float = parameter(0.1, "joy: deflection that reads as none", range=(0.0, 0.9))
+    joy_timeout: float = parameter(0.3, "joy: the arm stops when no message came for this long", "s", range=(0.05, 5.0))
+    key_hold: float = parameter(0.3, "keyboard: how long a key acts after it was last seen", "s", range=(0.05, 2.0))
+
+
+class Demonstrator(Protocol):
+    """Where actions come from."""
+
+    sources: Sequence[str]
+    """Roles of the topics that `act` needs, as in Contract.sources."""
+
+    def reset(self) -> None:
+        """Called when teleoperation is enabled."""
+
+    def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
+        """Action in [-1, 1] from what Contract.observe takes, at the monotonic time `now` [s]."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class Scripted:
+    """The task's scripted expert on the contract's observation."""
+
+    def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
+        from irl_ros_sim.experts import ReachExpert
+
+        if contract.task.name != "reach":
+            raise ContractError(f"mode scripted knows the task reach, not {contract.task.name}; use joy or keyboard")
+        self.sources = contract.sources
+        self._contract, self._kinematics = contract, kinematics
+        human = {name: getattr(settings, name) for name in ("noise", "pause_rate", "overshoot", "reaction")}
+        self._expert = ReachExpert(contract, kinematics, np.random.default_rng(settings.seed), **human)
+
+    def reset(self) -> None:
+        self._expert.reset()
+
+    def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
+        return self._expert.act(self._contract.observe(measured, self._kinematics))
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class Hand:
+    """A person's wish for the end effector's velocity, made into joint actions; see `wish` of the subclasses."""
+
+    sources = ("joint_states",)
+
+    def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
+        self._contract, self._kinematics, self._settings = contract, kinematics, settings
+        self._velocity = np.zeros(3)
+
+    def reset(self) -> None:
+        self._velocity = np.zeros(3)
+
+    def wish(self, now: float) -> np.ndarray | None:
+        """Wanted deflection, each element in [-1, 1], shape (3,); None: stop at once."""
+        raise NotImplementedError
+
+    def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
+        period, settings, wish = self._contract.task.period, self._settings, self.wish(now)
+        if wish is None:
+            self._velocity = np.zeros(3)
+            return np.zeros(self._contract.action_size)
+        self._velocity = slew(self._velocity, settings.speed * wish, settings.acceleration * period)
+        delta = self._velocity * period
+        return displacement_action(self._contract, self._kinematics, measured["joint_position"], delta)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class Joystick(Hand):
+    """sensor_msgs/Joy: the last message counts while its dead-man button is held and it is fresh."""
+
+    def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
+        super().__init__(contract, kinematics, settings)
+        self._axes = parse_axes(settings.joy_axes)
+        self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
+
+    def receive(self, axes: Sequence[float], buttons: Sequence[int], now: float) -> None:
+        """Take a message that arrived at the monotonic time `now` [s]."""
+        settings = self._settings
+        self._last = joy_deflection(axes, buttons, self._axes, settings.joy_deadman, settings.joy_deadzone), now
+
+    def wish(self, now: float) -> np.ndarray | None:
+        wish, received = self._last
+        return wish if now - received <= self._settings.joy_timeout else None
+
+
+class Keyboard(Hand):
+    """Keys from the terminal on stdin, read by a thread; the terminal's settings are restored in any case."""
+
+    def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
+        super().__init__(contract, kinematics, settings)
+        if not sys.stdin.isatty():
+            raise ContractError(
+                "mode keyboard reads the terminal, and stdin is none; start `python -m irl_ros.nodes.teleop --ros-args "
+                "-p mode:=keyboard` by itself in a terminal"
+            )
+        self._file = sys.stdin.fileno()
+        self._saved: list[Any] | None = termios.tcgetattr(self._file)
+        atexit.register(self.close)
+        tty.setcbreak(self._file)
+        self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
+        threading.Thread(target=self._read, name="keyboard", daemon=True).start()
+
+    def _read(self) -> None:
+        while self._saved is not None:
+            if select.select([self._file], [], [], 0.1)[0]:
+                data = os.read(self._file, 64)
+                if not data:
+                    return
+                self._last = key_deflection(data.decode(errors="replace")), time.monotonic()
+
+    def wish(self, now: float) -> np.ndarray | None:
+        wish, pressed = self._last
+        return wish if now - pressed <= self._settings.key_hold else np.zeros(3)
+
+    def close(self) -> None:
+        if self._saved is not None:
+            termios.tcsetattr(self._file, termios.TCSADRAIN, self._saved)
+            self._saved = None
+
+
+def displacement_action(
+    contract: Contract, kinematics: Kinematics, joint_position: np.ndarray, delta: np.ndarray
+) -> np.ndarray:
+    """Action, shape (n_joints,), that moves the end effector by `delta` [m] in one period, or less the same way."""
+    action = kinematics.displacement(joint_position, delta) / contract.max_step
+    return action / max(1.0, float(np.abs(action).max()))
+
+
+def slew(value: np.ndarray, wanted: np.ndarray, step: float) -> np.ndarray:
+    """`value` moved towards `wanted` by at most `step` in Euclidean norm."""
+    change = wanted - value
+    return value + change * min(1.0, step / max(float(np.linalg.norm(change)), 1e-12))
+
+
+def parse_axes(text: str) -> tuple[tuple[int, float], ...]:
+    """Axis and sign for x, y, z: '1,0,-4' is ((1, 1.0), (0, 1.0), (4, -1.0)); ContractError on anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.removeprefix("-").isdecimal() for part in parts):
+        raise ContractError(f"parameter joy_axes: {text!r} is not valid; it takes three axes such as '1,0,-4'")
+    return tuple((int(part.removeprefix("-")), -1.0 if part.startswith("-") else 1.0) for part in parts)
+
+
+def joy_deflection(
+    axes: Sequence[float], buttons: Sequence[int], mapping: Sequence[tuple[int, float]], deadman: int, deadzone: float
+) -> np.ndarray | None:
+    """Wanted deflection, shape (3,), each in [-1, 1]; None unless the dead-man button is held and all axes exist."""
+    held = deadman < len(buttons) and buttons[deadman]
+    if not held or any(axis >= len(axes) for axis, _ in mapping):
+        return None
+    raw = np.array([sign * axes[axis] for axis, sign in mapping])
+    if not np.isfinite(raw).all():
+        return None
+    return np.sign(raw) * np.clip((np.abs(raw) - deadzone) / (1.0 - deadzone), 0.0, 1.0)
+
+
+def key_deflection(text: str) -> np.ndarray | None:
+    """Deflection, shape (3,), of the last key in what a terminal sent; None for a key without a meaning: stop."""
+    for key, direction in KEYS.items():
+        if text.endswith(key):
+            return np.array(direction, dtype=float)
+    return None

@@ -1,0 +1,134 @@
+"""`teleop`: a demonstrator at the arm, over topics. See `demonstrators.py` for who that may be.
+
+Disabled it is silent, and so it is while its inputs are stale: silence means stop.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState, Joy
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from irl_ros import messages
+from irl_ros.contract import POSE_TOPICS, Contract, ContractError, joint_target, target_trajectory
+from irl_ros.kinematics import Kinematics
+from irl_ros.nodes import process
+from irl_ros.nodes.demonstrators import KEY_HELP, Demonstrator, Joystick, Keyboard, Scripted, Settings
+from irl_ros.nodes.parameters import declare
+
+SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Teleop(Node):
+    """Ticks at the task's rate on its clock (sim time where there is one) and publishes the demonstrator's command."""
+
+    def __init__(self) -> None:
+        super().__init__("teleop")
+        settings = declare(self, Settings)
+        self._contract = Contract.load(settings.robot, settings.task)
+        self._demonstrator = self._make_demonstrator(settings)
+        self._enabled = False
+        self._measured: dict[str, np.ndarray] = {}
+        self._received = -np.inf
+        self._target: np.ndarray | None = None
+        self._subscribe()
+        command = self._contract.robot.command
+        if command.type != "trajectory_msgs/msg/JointTrajectory":
+            raise ContractError(f"teleop commands JointTrajectory; {self._contract.robot.name} takes {command.type}")
+        self._command = self.create_publisher(JointTrajectory, command.name, 1)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_timer(self._contract.task.period, self._tick)
+        self.get_logger().info(f"{settings.mode} is ready, disabled until ~/enable")
+
+    def destroy_node(self) -> None:
+        if hasattr(self, "_demonstrator"):
+            self._demonstrator.close()
+        super().destroy_node()
+
+    def _make_demonstrator(self, settings: Settings) -> Demonstrator:
+        parts = self._contract, Kinematics(self._contract.robot), settings
+        if settings.mode == "joy":
+            joystick = Joystick(*parts)
+            self.create_subscription(
+                Joy, "joy", lambda msg: joystick.receive(msg.axes, msg.buttons, time.monotonic()), SENSOR
+            )
+            return joystick
+        if settings.mode == "keyboard":
+            self.get_logger().info(KEY_HELP)
+            return Keyboard(*parts)
+        return Scripted(*parts)
+
+    def _subscribe(self) -> None:
+        robot, sources = self._contract.robot, self._demonstrator.sources
+        self.create_subscription(JointState, robot.joint_states.name, self._on_joint_state, SENSOR)
+        self._poses = {POSE_TOPICS[role]: topic for role, topic in self._contract.task.topics if role in sources}
+        for quantity, topic in self._poses.items():
+            qos = LATCHED if topic.latched else SENSOR
+            self.create_subscription(PoseStamped, topic.name, self._pose_callback(quantity, topic.name), qos)
+
+    def _on_joint_state(self, msg: JointState) -> None:
+        try:
+            position, velocity = messages.joint_state(msg, self._contract.robot.joint_names, require_velocity=False)
+        except messages.MessageError as error:
+            self.get_logger().error(f"{error}; this message is left out", throttle_duration_sec=2.0)
+            return
+        self._measured.update(joint_position=position, joint_velocity=velocity)
+        self._received = time.monotonic()
+
+    def _pose_callback(self, quantity: str, topic: str) -> Any:
+        def callback(msg: PoseStamped) -> None:
+            try:
+                self._measured[quantity] = messages.pose_position(msg, self._contract.robot.base_frame)
+            except messages.MessageError as error:
+                self._measured.pop(quantity, None)
+                self.get_logger().error(f"{topic}: {error}")
+
+        return callback
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled, self._target = request.data, None
+        if request.data:
+            self._demonstrator.reset()
+        response.success, response.message = True, "enabled" if request.data else "disabled"
+        return response
+
+    def _missing(self, now: float) -> str:
+        """What keeps us from acting; empty when nothing does."""
+        absent = [topic.name for quantity, topic in self._poses.items() if quantity not in self._measured]
+        if now - self._received > self._contract.robot.joint_states.max_age:
+            absent.append(self._contract.robot.joint_states.name)
+        return ", ".join(absent)
+
+    def _tick(self) -> None:
+        if not self._enabled:
+            return
+        now = time.monotonic()
+        if missing := self._missing(now):
+            self._target = None
+            self.get_logger().warning(f"no command: nothing fresh on {missing}", throttle_duration_sec=2.0)
+            return
+        measured = self._measured["joint_position"]
+        previous = measured if self._target is None else self._target
+        self._target = joint_target(self._contract, previous, self._demonstrator.act(self._measured, now), measured)
+        trajectory = target_trajectory(self._contract, previous, self._target)
+        names = self._contract.robot.joint_names
+        self._command.publish(
+            messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, names, trajectory)
+        )
+
+
+def main() -> None:
+    sys.exit(process.run(Teleop))
+
+
+if __name__ == "__main__":
+    main()
