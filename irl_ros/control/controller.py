@@ -1,4 +1,4 @@
-"""A checkpoint at work: observation → action, the reward of a transition, how much a state is like the demonstrations."""
+"""A checkpoint at work: observation → action, the reward of a transition, the likeness to the demonstrations."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from irl_ros.checkpoint import Checkpoint
+from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract
 from irl_ros.kinematics import Kinematics
 from irl_ros.models.features import Features
 from irl_ros.models.inference import Policy, Reward
-from irl_ros.models.likeness import Likeness
+from irl_ros.models.likeness import Likeness, LikenessError
 
 
 class Controller:
-    """The deployed policy: its mean, without noise. Knows no torch."""
+    """The deployed policy: its mean, without noise. Knows no torch.
+
+    Raises CheckpointError when the checkpoint's networks do not fit its contract.
+    """
 
     def __init__(self, checkpoint: Checkpoint):
         self.contract: Contract = checkpoint.contract
         self._kinematics = Kinematics(self.contract.robot, checkpoint.urdf or None)
-        self._policy = Policy.from_arrays(checkpoint.policy_arrays, self.contract)
-        self._reward = Reward.from_arrays(checkpoint.reward_arrays, self.contract)
         self._inputs = Features(self.contract, self.contract.task.policy_inputs)
-        self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
+        try:
+            self._policy = Policy.from_arrays(checkpoint.policy_arrays, self.contract)
+            self._reward = Reward.from_arrays(checkpoint.reward_arrays, self.contract)
+            self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
+        except (KeyError, LikenessError) as error:
+            raise CheckpointError(f"the checkpoint's arrays are incomplete: {error}") from None
+        self._try_out()
 
     @property
     def likeness_threshold(self) -> float:
@@ -49,3 +56,17 @@ class Controller:
     def likeness(self, observation: np.ndarray) -> float:
         """Percentile [0, 100] of the distance to the nearest demonstrated state; 100 is as close as any."""
         return self._likeness(self._inputs(observation))
+
+    def _try_out(self) -> None:
+        """One pass through every network: better an error now than on a moving arm."""
+        observation = np.zeros(self.contract.observation_size)
+        try:
+            action = self.act(observation)
+            results = np.array([*action, self.reward(observation, action, observation), self.likeness(observation)])
+        except (ValueError, IndexError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint's networks do not fit its contract: {error}") from None
+        if action.shape != (self.contract.action_size,) or not np.isfinite(results).all():
+            raise CheckpointError(
+                f"the checkpoint's networks do not fit its contract: action of shape {action.shape} for "
+                f"{self.contract.action_size} actions, values {results}"
+            )

@@ -80,10 +80,10 @@ class Gate:
         self._target = measured.astype(np.float64)
         self.state, self.reason = GateState.ARMED, ""
 
-    def disable(self, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
+    def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
         """Disarm; the halt to send if the arm may be moving, None when nothing was under way."""
-        halt = self.halt("disabled", measured, ages) if self.armed else None
-        self.state, self.reason = GateState.DISARMED, "disabled"
+        halt = self.halt(reason, measured, ages) if self.armed else None
+        self.state, self.reason = GateState.DISARMED, reason
         return halt
 
     def command(self, action: np.ndarray, measured: np.ndarray, ages: Mapping[str, float]) -> Command | Halt:
@@ -156,7 +156,7 @@ class Gate:
         names, lead = self._contract.robot.joint_names, self._contract.task.max_lead
         wanted = self._target + np.clip(action, -1.0, 1.0) * self._contract.max_step
         near = np.clip(wanted, measured - lead, measured + lead)
-        led = [f"lead of {n}" for n, cut in zip(names, near != wanted) if cut]
+        led = [f"lead of {n}" for n, cut in zip(names, np.abs(near - wanted) > ROUNDING) if cut]
         bounded = [f"position of {n}" for n, out in zip(names, (near < self._lower) | (near > self._upper)) if out]
         return (*(["action"] if np.abs(action).max() > 1.0 else []), *led, *bounded)
 

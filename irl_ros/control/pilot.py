@@ -1,8 +1,8 @@
 """One control loop around a controller and a gate: inputs with their ages, the tick, the reward that follows it.
 
-Pure: no ROS and no clock. Times are monotonic seconds that the caller brings. The watchdog may call
-:meth:`Pilot.overdue` from another thread while a tick computes: whatever touches the gate holds one lock, and no
-network is evaluated under it.
+No ROS; times are monotonic seconds that the caller brings. A watchdog calls :meth:`Pilot.overdue` and
+:meth:`Pilot.halt` from another thread while a tick computes: whatever touches the gate holds one lock, and no network
+is evaluated under it.
 """
 
 from __future__ import annotations
@@ -66,14 +66,17 @@ class Score(NamedTuple):
 
 
 class Pilot:
-    """Ticks a controller through a gate; `send` publishes a command or a halt and is called under the lock."""
+    """Ticks a controller through a gate; `send` publishes a command or a halt and is called under the lock.
 
-    def __init__(self, controller: Controller, send: Send):
-        self.controller, self._send = controller, send
+    `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue.
+    """
+
+    def __init__(self, controller: Controller, send: Send, loop_timeout: float = math.inf):
+        self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
         self.inputs, self.gate = Inputs(controller.contract), Gate(controller.contract)
         self._lock = threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
-        self._return = 0.0
+        self._return, self._ticked = 0.0, -math.inf
 
     def enable(self, now: float) -> None:
         """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input."""
@@ -83,12 +86,12 @@ class Pilot:
             if self.inputs.joint_position is None:
                 raise GateError(f"not enabled: {self.gate.stale(self.inputs.ages(now))}")
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now))
-            self._executed, self._return = None, 0.0
+            self._executed, self._return, self._ticked = None, 0.0, now
 
-    def disable(self, now: float) -> bool:
+    def disable(self, reason: str, now: float) -> bool:
         """Disarm, with a halt if the arm was under way; True when a halt was sent."""
         with self._lock:
-            halt = self.gate.disable(self.inputs.joint_position, self.inputs.ages(now))
+            halt = self.gate.disable(reason, self.inputs.joint_position, self.inputs.ages(now))
             if halt is not None:
                 self._send(halt)
             return halt is not None
@@ -103,13 +106,18 @@ class Pilot:
 
     def overdue(self, now: float) -> str | None:
         """The watchdog's question: why an armed loop must halt now, None when it need not."""
-        return self.gate.stale(self.inputs.ages(now)) if self.gate.armed else None
+        if not self.gate.armed:
+            return None
+        idle = now - self._ticked
+        late = f"the control loop has not ticked for {idle:.3f} s" if idle > self._loop_timeout else None
+        return late or self.gate.stale(self.inputs.ages(now))
 
     def tick(self, clock: Callable[[], float]) -> Score | None:
         """Score the last action, then command the next one while armed; None before all inputs came.
 
         `clock` is read when the action is ready: an action that took too long to compute meets stale inputs.
         """
+        self._ticked = clock()
         if not self.inputs.complete:
             return None
         observation = self.controller.observe(self.inputs.measured)
