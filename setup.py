@@ -42,7 +42,7 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest", "catkin_pkg"]},
     zip_safe=True,
     maintainer="irl_ros maintainers",
     maintainer_email="maintainers@example.org",
