@@ -1,0 +1,199 @@
+"""Stamped samples to a fixed rate: which observation belongs to which action.
+
+Time is the recorder's **receive time**, for every topic: it needs no agreement between machines' clocks, and it is
+what a policy will meet when it drives. Under simulated time these stamps are floored to the /clock period, so that
+samples with equal stamps are told apart by their order of arrival.
+
+- Tick t lies `t` control periods after tick 0. With commands, tick 0 is the first command, corrected by the median of
+  all the commands' offsets to the grid: one late first command must not shift an episode. The idle time before is no
+  part of the episode. Where a demonstrator guides the arm by hand, tick 0 is when every topic has been received once.
+- Command t is the last one received before tick t + half a period, and in force over (t, t+1]; a tick without a new
+  one keeps the one before.
+- Observation t is the latest sample at or before tick t, and before command t arrived: what the demonstrator can have
+  seen. It must not be older than the topic's `max_age`; latched topics never go stale.
+- Action t is the displacement that command t asks for, target(t) − target(t−1), in units of the contract's allowed
+  step, with the measured position as the target before tick 0; by hand it is q(t+1) − q(t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from irl_ros import messages
+from irl_ros.contract import POSE_TOPICS, Contract, ForwardKinematics
+from irl_ros.data.episode import Episode, EpisodeError
+
+DEMONSTRATED_BY = ("command", "hand_guiding")
+MINIMUM_PERIODS = 10
+COMMAND_TYPE = "trajectory_msgs/msg/JointTrajectory"
+SECOND = 1_000_000_000
+TOO_FAST = 1.05
+"""An action beyond this many allowed steps is clipped and counted."""
+MOST_TOO_FAST = 0.2
+"""Share of clipped periods from which on an episode does not show what the demonstrator did."""
+
+
+class Sample(NamedTuple):
+    """One message: receive time [ns], order of arrival over all topics, the decoded message."""
+
+    time: int
+    order: int
+    message: Any
+
+
+class Grid(NamedTuple):
+    """`ticks` [ns], shape (T+1,); `commands`, shape (T,): index of the command in force, None when guided by hand."""
+
+    ticks: np.ndarray
+    commands: np.ndarray | None
+
+
+def align(
+    name: str,
+    samples: Mapping[str, Sequence[Sample]],
+    contract: Contract,
+    kinematics: ForwardKinematics,
+    demonstrated_by: str = "command",
+    success: bool | None = None,
+) -> Episode:
+    """Samples by role (joint_states, command, …) to an episode of at most the task's horizon. Raises EpisodeError."""
+    try:
+        _check(samples, contract, demonstrated_by)
+        if demonstrated_by == "command":
+            grid = command_grid(samples, contract)
+        else:
+            grid = guided_grid(samples, contract)
+        chosen = {role: choose(role, samples, grid, contract) for role in contract.sources}
+        rows = _measured(samples, chosen, contract)
+        observations = np.stack([contract.observe(row, kinematics) for row in rows])
+        position = np.stack([row["joint_position"] for row in rows])
+        actions = _actions(position, samples, grid, contract)
+    except (EpisodeError, messages.MessageError) as error:
+        raise EpisodeError(f"episode {name}: {error}") from None
+    return Episode(name, observations, actions, success=success)
+
+
+def _check(samples: Mapping[str, Sequence[Sample]], contract: Contract, demonstrated_by: str) -> None:
+    if demonstrated_by not in DEMONSTRATED_BY:
+        raise EpisodeError(f"demonstrated by {demonstrated_by!r}; valid: {', '.join(DEMONSTRATED_BY)}")
+    for role in contract.sources:
+        if not samples.get(role):
+            raise EpisodeError(f"no message on {role}")
+    for role, stream in samples.items():
+        back = np.flatnonzero(np.diff([s.time for s in stream]) < 0)
+        if len(back):
+            raise EpisodeError(f"the clock went back at message {back[0] + 1} of {role}: was the simulator restarted?")
+
+
+def command_grid(samples: Mapping[str, Sequence[Sample]], contract: Contract) -> Grid:
+    """Ticks from the first command on, and the command of each."""
+    if not samples.get("command"):
+        raise EpisodeError("no command was recorded: was the teleoperator enabled?")
+    period = contract.task.period * SECOND
+    times = np.array([s.time for s in samples["command"]])
+    offsets = (times - times[0]) / period
+    start = times[0] + round(np.median(offsets - np.round(offsets)) * period)
+    ticks = _ticks(start, samples, contract)
+    commands = np.searchsorted(times, ticks[:-1] + round(period / 2), side="left") - 1
+    # A first command that came half a period late or more is still the first one.
+    return Grid(ticks, np.maximum(commands, 0))
+
+
+def guided_grid(samples: Mapping[str, Sequence[Sample]], contract: Contract) -> Grid:
+    """Ticks from the moment on when every topic that the observation needs has been received."""
+    return Grid(_ticks(max(samples[role][0].time for role in contract.sources), samples, contract), None)
+
+
+def _ticks(start: int, samples: Mapping[str, Sequence[Sample]], contract: Contract) -> np.ndarray:
+    """Ticks [ns] from `start` to the horizon or to the end of the recording, shape (T+1,)."""
+    end = max(stream[-1].time for stream in samples.values() if stream)
+    period = contract.task.period
+    available = int((end - start) // round(period * SECOND))
+    if available < MINIMUM_PERIODS:
+        raise EpisodeError(f"too short: {available} periods of {period:g} s; at least {MINIMUM_PERIODS} are needed")
+    count = min(available, contract.task.horizon)
+    return start + np.round(np.arange(count + 1) * period * SECOND).astype(np.int64)
+
+
+def choose(role: str, samples: Mapping[str, Sequence[Sample]], grid: Grid, contract: Contract) -> np.ndarray:
+    """Index of the sample that each tick sees, shape (T+1,). Raises EpisodeError on a gap."""
+    times, orders = (np.array(column) for column in zip(*((s.time, s.order) for s in samples[role])))
+    index = np.searchsorted(times, grid.ticks, side="right") - 1
+    if grid.commands is not None:
+        arrivals = np.array([s.order for s in samples["command"]])[grid.commands]
+        new = np.diff(grid.commands, prepend=-1) > 0
+        seen = np.searchsorted(orders, arrivals) - 1
+        index[:-1][new] = np.minimum(index[:-1], seen)[new]
+    if index[0] < 0:
+        raise EpisodeError(f"no {role} before the demonstration begins")
+    _check_age(role, grid.ticks - times[index], grid, contract)
+    return index
+
+
+def _check_age(role: str, age: np.ndarray, grid: Grid, contract: Contract) -> None:
+    limit = contract.topics[role].max_age
+    if limit is None:
+        return
+    worst = int(np.argmax(age))
+    if age[worst] > limit * SECOND:
+        at = (grid.ticks[worst] - grid.ticks[0]) / SECOND
+        raise EpisodeError(f"a gap in {role}: {age[worst] / SECOND:.3f} s old at {at:.2f} s, at most {limit:g} s allowed")
+
+
+def _measured(
+    samples: Mapping[str, Sequence[Sample]], chosen: Mapping[str, np.ndarray], contract: Contract
+) -> list[dict[str, np.ndarray]]:
+    """What :meth:`Contract.observe` takes, one dict for each tick."""
+    robot, velocity = contract.robot, "joint_velocity" in contract.slices
+    joints = _decode(
+        "joint_states", samples, chosen, lambda msg: messages.joint_state(msg, robot.joint_names, velocity)
+    )
+    rows = [{"joint_position": q, "joint_velocity": dq} for q, dq in joints]
+    for role, quantity in POSE_TOPICS.items():
+        if role in chosen:
+            poses = _decode(role, samples, chosen, lambda msg: messages.pose_position(msg, robot.base_frame))
+            for row, position in zip(rows, poses):
+                row[quantity] = position
+    return rows
+
+
+def _decode(
+    role: str,
+    samples: Mapping[str, Sequence[Sample]],
+    chosen: Mapping[str, np.ndarray],
+    read: Callable[[Any], Any],
+) -> list[Any]:
+    """The chosen messages' values. Those between them are read too: one bad message spoils the episode."""
+    index, stream = chosen[role], samples[role]
+    values = {}
+    for i in range(index[0], index[-1] + 1):
+        try:
+            values[i] = read(stream[i].message)
+        except messages.MessageError as error:
+            raise EpisodeError(f"{role}, message {i}: {error}") from None
+    return [values[i] for i in index]
+
+
+def _actions(
+    position: np.ndarray, samples: Mapping[str, Sequence[Sample]], grid: Grid, contract: Contract
+) -> np.ndarray:
+    """Displacements in units of the allowed step, in [-1, 1], shape (T, n_joints)."""
+    if grid.commands is None:
+        steps = np.diff(position, axis=0)
+    else:
+        names = contract.robot.joint_names
+        points = _decode(
+            "command", samples, {"command": grid.commands}, lambda msg: messages.joint_trajectory(msg, names).positions
+        )
+        steps = np.diff([position[0], *(p[0] for p in points)], axis=0)
+    actions = steps / contract.max_step
+    too_fast = float(np.mean(np.abs(actions).max(axis=1) > TOO_FAST))
+    if too_fast > MOST_TOO_FAST:
+        raise EpisodeError(
+            f"faster than the task allows in {too_fast:.0%} of its periods: demonstrate more slowly, or raise "
+            f"max_speed ({contract.task.max_speed:g} rad/s) in the task"
+        )
+    return np.clip(actions, -1.0, 1.0)

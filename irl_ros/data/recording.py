@@ -1,0 +1,87 @@
+"""The states of an episode while it is recorded, and the numbering of episodes. No ROS here."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+
+_NUMBERED = re.compile(r"\.?episode_(\d+)(\.partial)?")
+
+
+class Refused(RuntimeError):
+    """A request that does not fit the present state; the message says what would."""
+
+
+class State(str, Enum):
+    IDLE = "idle"
+    RECORDING = "recording"
+    SAVING = "saving"
+
+
+class EpisodeStates:
+    """idle → recording → saving → idle. Every method raises Refused where it does not fit.
+
+    `label` belongs to the current episode, `last` is the directory of the episode saved before, while it may still be
+    labelled: a discarded episode takes that place away, so that its label cannot land on another one.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.IDLE
+        self.name: str | None = None
+        self.label: bool | None = None
+        self.last: Path | None = None
+
+    def check_start(self) -> None:
+        """Refuse what :meth:`start` would refuse."""
+        if self.state is not State.IDLE:
+            raise Refused(f"already {self.state.value} {self.name}: stop or discard it first")
+
+    def start(self, name: str) -> None:
+        self.check_start()
+        self.state, self.name, self.label = State.RECORDING, name, None
+
+    def stop(self) -> None:
+        self._need_recording("stop")
+        self.state = State.SAVING
+
+    def saved(self, directory: Path) -> None:
+        """The bag of the stopped episode is complete in `directory`."""
+        if self.state is not State.SAVING:
+            raise Refused(f"nothing is being saved, the recorder is {self.state.value}")
+        self.state, self.name, self.last = State.IDLE, None, directory
+
+    def discard(self) -> None:
+        self._need_recording("discard")
+        self._forget()
+
+    def fail(self) -> None:
+        """Give the current episode up, whatever the state."""
+        self._forget()
+
+    def label_current(self, success: bool) -> bool:
+        """Label the episode being recorded; False when it is the saved episode `last` that must be labelled."""
+        if self.state is State.RECORDING:
+            self.label = success
+            return True
+        if self.last is None:
+            raise Refused("no episode to label: start one first")
+        return False
+
+    def _forget(self) -> None:
+        self.state, self.name, self.label, self.last = State.IDLE, None, None, None
+
+    def _need_recording(self, what: str) -> None:
+        if self.state is not State.RECORDING:
+            raise Refused(f"nothing to {what}, the recorder is {self.state.value}: start an episode first")
+
+
+def next_episode(directory: Path) -> str:
+    """`episode_0000`, or the number after the highest in `directory`; unfinished recordings keep their number."""
+    found = (_NUMBERED.fullmatch(path.name) for path in directory.iterdir())
+    return f"episode_{max((int(match[1]) for match in found if match), default=-1) + 1:04d}"
+
+
+def unfinished(directory: Path) -> list[Path]:
+    """What recorders that were killed left in `directory`."""
+    return sorted(p for p in directory.iterdir() if p.name.startswith(".") and _NUMBERED.fullmatch(p.name))
