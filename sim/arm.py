@@ -6,12 +6,35 @@ command gives one motion.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
-import pybullet
-import pybullet_data
-from pybullet_utils import bullet_client
 
 from irl_ros.contract import ContractError, JointTrajectory, Robot
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """PyBullet's C code prints its build time and start arguments; they would break machine-read output."""
+    saved = [os.dup(1), os.dup(2)]
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        yield
+    finally:
+        for k, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, k)
+            os.close(descriptor)
+        os.close(sink)
+
+
+with _silence():
+    import pybullet
+    import pybullet_data
+    from pybullet_utils import bullet_client
 
 TIME_STEP = 1.0 / 240.0
 
@@ -83,7 +106,8 @@ class Arm:
 
     def __init__(self, robot: Robot, gui: bool = False, solver_iterations: int = 5, collisions: bool = False):
         self.robot = robot
-        self._bullet = bullet_client.BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
+        with _silence():
+            self._bullet = bullet_client.BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
         self.client = self._bullet._client
         self._bullet.setAdditionalSearchPath(pybullet_data.getDataPath())
         self._bullet.setPhysicsEngineParameter(
@@ -140,7 +164,9 @@ class Arm:
         self._follower.reset(position)
 
     def command_velocity(self, velocity: np.ndarray) -> None:
-        """Move at `velocity` [rad/s] until told otherwise, as a forward velocity controller does."""
+        """Move at `velocity` [rad/s] until told otherwise, as a forward velocity controller does; rest at limits."""
+        if self._velocity is None:
+            self._position = self.state()[0]
         self._velocity = np.array(velocity, dtype=float)
 
     def hold(self) -> None:
@@ -155,14 +181,7 @@ class Arm:
     def step(self, n: int = 1) -> None:
         """Advance physics by `n` steps of `time_step`."""
         bullet, body, joints = self._bullet, self.body, self._joints
-        if self._velocity is not None:
-            bullet.setJointMotorControlArray(
-                body, joints, pybullet.VELOCITY_CONTROL, targetVelocities=self._velocity.tolist(), forces=self._forces
-            )
-            for _ in range(n):
-                bullet.stepSimulation()
-            return
-        positions, velocities = self._follower.advance(TIME_STEP, n)
+        positions, velocities = self._references(n)
         position_gains, velocity_gains = self._gains
         for position, velocity in zip(positions.tolist(), velocities.tolist()):
             bullet.setJointMotorControlArray(
@@ -176,6 +195,18 @@ class Arm:
                 velocityGains=velocity_gains,
             )
             bullet.stepSimulation()
+
+    def _references(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """References of the next `n` steps: positions [rad] and velocities [rad/s], each (n, n_joints).
+
+        A velocity is followed as a moving position: with few solver iterations Bullet's own velocity motors drift.
+        """
+        if self._velocity is None:
+            return self._follower.advance(TIME_STEP, n)
+        free = self._position + TIME_STEP * np.arange(1, n + 1)[:, None] * self._velocity
+        positions = np.clip(free, self.robot.position_lower, self.robot.position_upper)
+        self._position = positions[-1]
+        return positions, np.where(positions == free, self._velocity, 0.0)
 
     def add_marker(self, position: np.ndarray, radius: float = 0.03) -> int:
         """A green sphere without mass or contact at `position` [m]; returns its body for :meth:`move_marker`."""

@@ -189,13 +189,13 @@ class Client:
 
 
 @contextlib.contextmanager
-def client(domain: int, name: str = "test_client") -> Iterator[Client]:
+def client(domain: int, name: str = "") -> Iterator[Client]:
     """A node in the test process, in a context of its own."""
     saved = {key: os.environ.get(key) for key in LOOPBACK}
     os.environ.update(LOOPBACK)
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=domain)
-    node = Node(name, context=context, use_global_arguments=False)
+    node = Node(name or f"test_client_{domain}", context=context, use_global_arguments=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
