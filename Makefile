@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 # Where a ROS distribution is sourced its own rclpy is used; else the wheels of one.
-DISTRIBUTION := $(shell [ -n "$$ROS_DISTRO" ] && python3 -c 'import rclpy' 2>/dev/null && echo "$$ROS_DISTRO")
+DISTRIBUTION := $(shell [ -n "$${ROS_DISTRO:-}" ] && python3 -c 'import rclpy' 2>/dev/null && echo "$$ROS_DISTRO")
 READY := $(VENV)/.ready-$(or $(DISTRIBUTION),wheels)
 PIP = $(VENV)/bin/python -m pip install --constraint constraints.txt
 ROS_WHEELS := ros-kilted-rclpy ros-rmw-fastrtps-cpp ros-std-msgs ros-sensor-msgs ros-geometry-msgs \
@@ -44,7 +44,7 @@ clean:
 	rm -rf build install log *.egg-info .pytest_cache
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
-$(READY): constraints.txt setup.py package.xml
+$(READY): constraints.txt setup.py
 	@python=
 	for candidate in $(or $(PYTHON),$(if $(DISTRIBUTION),python3,python3.11 python3.10 python3)); do
 		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
@@ -62,7 +62,10 @@ $(READY): constraints.txt setup.py package.xml
 		echo "pybullet has no wheel for Python $$version: it will be compiled from source, about 7 minutes more" \
 			"and a C++ compiler needed. Python 3.11 or 3.10 avoids that: make PYTHON=python3.11"
 	fi
-	rm -rf $(VENV)
+	if [ "$$version" != "$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" ] ||
+		[ -n "$$(find $(VENV) -maxdepth 1 -name '.ready-*' -not -name '$(notdir $@)')" ]; then
+		rm -rf $(VENV)  # of another Python or another ROS
+	fi
 	if ! "$$python" -m venv $(if $(DISTRIBUTION),--system-site-packages) $(VENV); then
 		echo "error: $$python has no working venv module; on Debian and Ubuntu: apt install python$$version-venv" >&2
 		exit 1
