@@ -40,8 +40,7 @@ from irl_ros.nodes.parameters import declare, parameter
 from irl_ros.nodes.watchdog import Watchdog
 
 LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
-MARKER_PERIOD = 0.2  # [s]
-PATH_LENGTH = 2000  # ticks drawn
+MARKER_PERIOD, PATH_LENGTH = 0.2, 2000  # [s], ticks
 ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
 MESSAGE_TYPES = {
     "sensor_msgs/msg/JointState": JointState,
@@ -60,6 +59,21 @@ class Parameters:
     robot: str = parameter("panda", "robot: a name in config/robots or a YAML file")
     task: str = parameter("", "task to hold the checkpoint against: a name or a YAML file; empty: the checkpoint's own")
     checkpoint: str = parameter("", "directory of the checkpoint")
+
+
+def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
+    """The checkpoint in `directory` if it was made for `robot` and, where one is named, for `task`.
+
+    Raises CheckpointError when it cannot be read, ContractError naming every field that differs.
+    """
+    if not directory:
+        raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
+    checkpoint = Checkpoint.load(directory)
+    here = Contract.load(robot, task) if task else Contract(load_robot(robot), checkpoint.contract.task)
+    differences = here.differences(checkpoint.contract)
+    if differences:
+        raise ContractError(f"checkpoint {directory} does not fit robot {robot!r}: {'; '.join(differences)}")
+    return checkpoint
 
 
 class PolicyRunner(LifecycleNode):
@@ -83,7 +97,7 @@ class PolicyRunner(LifecycleNode):
     @transition(CheckpointError, ContractError)
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and check everything; refused with the differing fields named."""
-        checkpoint = self._load()
+        checkpoint = load_fitting(self._settings.checkpoint, self._settings.robot, self._settings.task)
         self._contract = checkpoint.contract
         simulated = self.get_parameter("use_sim_time").value
         timeout = math.inf if simulated else self._contract.task.period + LOOP_MARGIN
@@ -123,27 +137,13 @@ class PolicyRunner(LifecycleNode):
         self._tear_down()
 
     def shutdown(self) -> None:
-        """On SIGINT and SIGTERM: halt, and see it delivered."""
+        """Halt on SIGINT and SIGTERM."""
         self._tear_down()
 
     def refuse(self, reason: str) -> None:
         """Drop what a failed transition left; `reason` is shown in the diagnostics."""
         self._tear_down()
         self._refusal = reason
-
-    def _load(self) -> Checkpoint:
-        given = self._settings
-        if not given.checkpoint:
-            raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
-        checkpoint = Checkpoint.load(given.checkpoint)
-        task = checkpoint.contract.task
-        here = Contract.load(given.robot, given.task) if given.task else Contract(load_robot(given.robot), task)
-        differences = here.differences(checkpoint.contract)
-        if differences:
-            raise ContractError(
-                f"checkpoint {given.checkpoint} does not fit robot {given.robot!r}: {'; '.join(differences)}"
-            )
-        return checkpoint
 
     def _build(self) -> None:
         topics = self._contract.topics
@@ -171,9 +171,8 @@ class PolicyRunner(LifecycleNode):
 
     def _stop(self, reason: str) -> None:
         """Timers and watchdog first, the halt last; tolerates a half-built node."""
-        for timer in (self._timer, self._marker_timer):
-            if timer is not None:
-                self.destroy_timer(timer)
+        for timer in filter(None, (self._timer, self._marker_timer)):
+            self.destroy_timer(timer)
         self._timer = self._marker_timer = None
         if self._watchdog is not None:
             self._watchdog.stop()
