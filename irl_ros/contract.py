@@ -73,12 +73,13 @@ class Topic:
 
 @dataclass(frozen=True)
 class Field:
-    """One entry of the observation vector: name, number of elements, unit, network scale."""
+    """One entry of the observation vector: name, number of elements, unit; networks see (value − center) / scale."""
 
     name: str
     size: int
     unit: str = ""
     scale: float = 1.0
+    center: float = 0.0
 
 
 @dataclass(frozen=True)

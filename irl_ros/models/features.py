@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, Field, did_you_mean
+from irl_ros.contract import Contract, ContractError, did_you_mean
 
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[\[\]():,-])")
 _EPSILON = 1e-9
@@ -33,19 +33,23 @@ class Transition(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """A parsed feature: evaluates on a Transition to shape (…, size); `scale` is its typical magnitude."""
+    """A parsed feature: evaluates on a Transition to shape (…, size); networks see (value − center) / scale."""
 
     evaluate: Callable[[Transition], np.ndarray]
-    size: int
-    scale: float
+    center: np.ndarray
+    scale: np.ndarray
     needs_transition: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.scale)
 
 
 class Features:
     """A list of expressions as one function to a scaled vector of `size` elements.
 
-    Scales are fixed by the contract (unit by unit), not by the data: a scale that follows five demonstrations blows up
-    the joints which they happen not to move.
+    A robot's scales are fixed by the contract (unit by unit), not by the data: a scale that follows five
+    demonstrations blows up the joints which they happen not to move.
     """
 
     def __init__(self, contract: Contract, expressions: Sequence[str]):
@@ -63,7 +67,8 @@ class Features:
         if self.needs_transition and (action is None or next_observation is None):
             raise ContractError(f"features {', '.join(self.expressions)} need the action and the next observation")
         transition = Transition(observation, None if action is None else np.clip(action, -1, 1), next_observation)
-        return np.concatenate([part.evaluate(transition) / part.scale for part in self._parts], axis=-1)
+        scaled = [(part.evaluate(transition) - part.center) / part.scale for part in self._parts]
+        return np.concatenate(scaled, axis=-1)
 
 
 class _Parser:
@@ -103,8 +108,8 @@ class _Parser:
             raise self._error(f"a difference of widths {left.size} and {right.size}")
         return Expression(
             lambda t: left.evaluate(t) - right.evaluate(t),
-            left.size,
-            max(left.scale, right.scale),
+            left.center - right.center,
+            np.maximum(left.scale, right.scale),
             left.needs_transition or right.needs_transition,
         )
 
@@ -120,20 +125,22 @@ class _Parser:
     def _sliced(self, name: str) -> Expression:
         if name == "action":
             size = self._contract.action_size
-            field, columns, evaluate = Field(name, size), slice(0, size), lambda t, c: t.action[..., c]
-        elif name == "obs" and name not in self._fields:
-            size = self._contract.observation_size
-            field, columns, evaluate = Field(name, size), slice(0, size), lambda t, c: t.observation[..., c]
-        elif name in self._fields:
-            (field, columns), evaluate = self._fields[name], lambda t, c: t.observation[..., c]
+            center, scale, start, evaluate = np.zeros(size), np.ones(size), 0, lambda t, c: t.action[..., c]
+        elif name == "obs" or name in self._fields:
+            fields = [self._fields[name][0]] if name in self._fields else self._contract.task.fields
+            center = np.concatenate([np.full(f.size, f.center) for f in fields])
+            scale = np.concatenate([np.full(f.size, f.scale) for f in fields])
+            start = self._fields[name][1].start if name in self._fields else 0
+            evaluate = lambda t, c: t.observation[..., c]  # noqa: E731
         else:
             raise self._error(f"unknown name {name!r}.{did_you_mean(name, (*self._fields, 'obs', 'action'))}")
-        columns = self._slice(field, columns)
-        return Expression(lambda t: evaluate(t, columns), columns.stop - columns.start, field.scale, name == "action")
+        part = self._slice(name, len(scale))
+        columns = slice(start + part.start, start + part.stop)
+        return Expression(lambda t: evaluate(t, columns), center[part], scale[part], name == "action")
 
-    def _slice(self, field: Field, columns: slice) -> slice:
+    def _slice(self, name: str, size: int) -> slice:
         if self._tokens[:1] != ["["]:
-            return columns
+            return slice(0, size)
         self._take("[")
         start = self._integer()
         stop = start + 1
@@ -141,9 +148,9 @@ class _Parser:
             self._take(":")
             stop = self._integer()
         self._take("]")
-        if not 0 <= start < stop <= field.size:
-            raise self._error(f"[{start}:{stop}] is outside {field.name}, which has {field.size} elements")
-        return slice(columns.start + start, columns.start + stop)
+        if not 0 <= start < stop <= size:
+            raise self._error(f"[{start}:{stop}] is outside {name}, which has {size} elements")
+        return slice(start, stop)
 
     def _integer(self) -> int:
         token = self._take()
@@ -157,7 +164,8 @@ def _length(x: np.ndarray) -> np.ndarray:
 
 
 def _norm(inner: Expression) -> Expression:
-    return inner._replace(evaluate=lambda t: _length(inner.evaluate(t)), size=1)
+    scale = np.array([inner.scale.max()])
+    return inner._replace(evaluate=lambda t: _length(inner.evaluate(t)), center=np.zeros(1), scale=scale)
 
 
 def _unit(inner: Expression) -> Expression:
@@ -165,7 +173,7 @@ def _unit(inner: Expression) -> Expression:
         x = inner.evaluate(t)
         return x / (_length(x) + _EPSILON)
 
-    return inner._replace(evaluate=evaluate, scale=1.0)
+    return inner._replace(evaluate=evaluate, center=np.zeros(inner.size), scale=np.ones(inner.size))
 
 
 def _next(inner: Expression) -> Expression:

@@ -1,0 +1,117 @@
+"""Every option of learning, with its default and its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from irl_ros.contract import did_you_mean
+
+
+class ConfigError(ValueError):
+    """An unknown or contradictory option; the message names the valid ones."""
+
+
+@dataclass(frozen=True)
+class CloneConfig:
+    """Behaviour cloning: the honest baseline, the start of every other method, and the demonstrations' density."""
+
+    steps: int = 600
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    """Decoupled; with five demonstrations the unregularised clone is far worse."""
+    input_noise: float = 0.1
+    """Standard deviation added to the scaled inputs, anew in every step."""
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Guided cost learning's reward step (arXiv 1603.00448, algorithm 2)."""
+
+    updates: int = 40
+    learning_rate: float = 2e-3
+    background_batches: int = 20
+    """Batches of past samples kept; the fusion mixture runs over just the policies that drew them."""
+    minibatch: int = 80
+    """Background samples drawn for each update."""
+    effective_sample_size: float = 0.5
+    """Weights are tempered by the largest β ≤ 1 that keeps this fraction of the background effective."""
+    lcr: float = 100.0
+    """Weight of the local-constant-rate regulariser, demonstrations and samples. At 1 and below the cost saturates
+    everywhere but near the demonstrations and the policy step has nothing to climb."""
+    mono: float = 100.0
+    """Weight of the monotonic regulariser, demonstrations only."""
+    mono_margin: float = 0.0
+    """Rise of cost per step that the monotonic regulariser allows: 1 in the reference code, −1 in the paper's text."""
+    bound: float = 10.0
+    """Upper bound of the quadratic cost per step."""
+    w_u: float = 0.01
+    """Weight of the action penalty ‖u‖²."""
+    constant: bool = False
+    """Ablation: the reward stays constant, so that only the policy step itself could improve the policy."""
+
+
+@dataclass(frozen=True)
+class PolicyStepConfig:
+    """KL-bounded maximum-entropy policy step."""
+
+    initial_std: float = 0.5
+    discount: float = 0.9
+    gae_lambda: float = 0.95
+    kl_bound: float = 0.05
+    """Mean KL(old ‖ new) [nats] of one step; exceeded, the step is shortened until it holds."""
+    epochs: int = 10
+    minibatch: int = 250
+    learning_rate: float = 1e-3
+    clip: float = 0.2
+    entropy_weight: float = 0.01
+    value_warmup_epochs: int = 40
+    """The policy waits in the first iteration until the value function has learned the learned reward."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    method: str = "gcl"
+    seed: int = 0
+    environment_steps: int = 20_000
+    """Control periods sampled from the env in all."""
+    batch_episodes: int = 20
+    workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
+    """Env worker processes; their number does not change the result."""
+    device: str = "auto"
+    checkpoint_every: int = 5
+    """Iterations between resume states."""
+    evaluation_episodes: int = 100
+    clone: CloneConfig = CloneConfig()
+    reward: RewardConfig = RewardConfig()
+    policy_step: PolicyStepConfig = PolicyStepConfig()
+
+    def __post_init__(self) -> None:
+        if self.environment_steps < 1 or self.batch_episodes < 2 or self.workers < 1 or self.evaluation_episodes < 1:
+            raise ConfigError(
+                "environment_steps, workers and evaluation_episodes must be at least 1, batch_episodes 2"
+            )
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"unknown device {self.device!r}.{did_you_mean(self.device, ('auto', 'cpu', 'cuda'))}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
+        """Inverse of :meth:`to_dict`; missing options keep their defaults, unknown ones raise ConfigError."""
+        parts = {"clone": CloneConfig, "reward": RewardConfig, "policy_step": PolicyStepConfig}
+        nested = {name: _build(kind, data[name]) for name, kind in parts.items() if name in data}
+        return _build(cls, {**data, **nested})
+
+
+def _build(kind: type, data: dict[str, Any]) -> Any:
+    valid = [f.name for f in dataclasses.fields(kind)]
+    for name in data:
+        if name not in valid:
+            raise ConfigError(f"unknown option {name!r}.{did_you_mean(name, valid)}")
+    return kind(**data)

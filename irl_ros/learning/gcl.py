@@ -1,0 +1,171 @@
+"""Guided cost learning (Finn, Levine, Abbeel 2016, arXiv 1603.00448).
+
+    L = mean_i c(τ_i) + log 1/M Σ_j z_j exp(−c(τ_j)),   z_j = [1/k Σ_κ q_κ(τ_j)]⁻¹              (eq. 4, section 4.2)
+
+over M background trajectories: the samples of the last policies and the demonstrations, which keep L bounded below.
+The mixture holds the policies that drew the samples and one density fitted to the demonstrations, leave-one-out.
+
+Deviations, each measured in docs/architecture.md:
+- The weights w_j ∝ z_j exp(−c(τ_j)) are tempered, w_j ∝ (z_j exp(−c(τ_j)))^β, with the largest β ≤ 1 that keeps a
+  fraction of the background effective. At β = 1 one trajectory of 50 steps × 7 joints takes all the weight. ESS and
+  log Z are reported at β = 1 as well.
+- The policy step is model-free (:mod:`irl_ros.learning.policy_step`) instead of fitted local dynamics.
+- The cost saturates (:class:`irl_ros.models.rewards.QuadraticReward`).
+- Past policies and samples are kept over a window of batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from irl_ros.learning.batch import Batch
+from irl_ros.learning.config import RewardConfig
+from irl_ros.learning.density import DemonstrationDensity, trajectory_log_prob
+from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.rewards import QuadraticReward
+
+BISECTIONS = 40
+
+
+class Weights(NamedTuple):
+    """Importance weights of the background: normalised w (M,), β, effective sample size."""
+
+    w: Tensor
+    beta: float
+    effective_sample_size: float
+
+
+def fusion_log_z(log_q: Tensor) -> Tensor:
+    """log z_j = −log 1/k Σ_κ q_κ(τ_j), shape (M,), from log q_κ(τ_j) [nats], shape (k, M)."""
+    return math.log(len(log_q)) - torch.logsumexp(log_q, 0)
+
+
+def log_partition(cost: Tensor, log_z: Tensor) -> Tensor:
+    """Importance-sampled log Z = log 1/M Σ_j z_j exp(−c(τ_j)); arguments of shape (M,)."""
+    return torch.logsumexp(log_z - cost, 0) - math.log(len(cost))
+
+
+def effective_sample_size(log_w: Tensor) -> float:
+    """(Σw)² / Σw² from unnormalised log-weights, shape (M,)."""
+    return float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
+
+
+def tempered_weights(log_w: Tensor, fraction: float) -> Weights:
+    """softmax(β log w) with the largest β ≤ 1 whose effective sample size is at least fraction · M."""
+    target = fraction * len(log_w)
+    low, high = 0.0, 1.0
+    if effective_sample_size(log_w) >= target:
+        low = 1.0
+    else:
+        for _ in range(BISECTIONS):
+            middle = math.sqrt(low * high) if low > 0 else high / 10
+            if effective_sample_size(middle * log_w) >= target:
+                low = middle
+            else:
+                high = middle
+    return Weights(torch.softmax(low * log_w, 0), low, effective_sample_size(low * log_w))
+
+
+def ioc_loss(demo_cost: Tensor, background_cost: Tensor, log_z: Tensor, fraction: float) -> tuple[Tensor, Weights]:
+    """A loss with the gradient of L: mean_i ∇c(τ_i) − Σ_j w_j ∇c(τ_j), its weights tempered.
+
+    demo_cost (N,), background_cost (M,) (the demonstrations among them), log_z (M,).
+    """
+    weights = tempered_weights((log_z - background_cost).detach(), fraction)
+    return demo_cost.mean() - (weights.w * background_cost).sum(), weights
+
+
+def local_constant_rate(cost: Tensor, counted: Tensor) -> Tensor:
+    """Σ_t [(c_{t+1} − c_t) − (c_t − c_{t−1})]², mean over trajectories; cost and counted (B, H)."""
+    second = cost[:, 2:] - 2 * cost[:, 1:-1] + cost[:, :-2]
+    return (second.square() * counted[:, 2:]).sum(-1).mean()
+
+
+def monotonic(cost: Tensor, counted: Tensor, margin: float) -> Tensor:
+    """Σ_t max(0, c_t − c_{t−1} − margin)², mean over demonstrations; cost and counted (N, H)."""
+    rise = torch.relu(cost[:, 1:] - cost[:, :-1] - margin)
+    return (rise.square() * counted[:, 1:]).sum(-1).mean()
+
+
+def gcl_loss(
+    reward: torch.nn.Module, demonstrations: Batch, samples: Batch, log_z: Tensor, config: RewardConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss and health figures; log_z (M,) belongs to samples and then demonstrations, M = len of both."""
+    demo_cost = -reward(demonstrations.features, demonstrations.actions)
+    sample_cost = -reward(samples.features, samples.actions)
+    demo_total = (demo_cost * demonstrations.counted).sum(-1)
+    sample_total = (sample_cost * samples.counted).sum(-1)
+    background = torch.cat([sample_total, demo_total])
+    loss, weights = ioc_loss(demo_total, background, log_z, config.effective_sample_size)
+    lcr = 0.5 * (
+        local_constant_rate(demo_cost, demonstrations.counted) + local_constant_rate(sample_cost, samples.counted)
+    )
+    mono = monotonic(demo_cost, demonstrations.counted, config.mono_margin)
+    metrics = _health(demo_total, sample_total, log_z, weights)
+    metrics.update({"gcl/loss": loss.item(), "gcl/lcr": lcr.item(), "gcl/mono": mono.item()})
+    return loss + config.lcr * lcr + config.mono * mono, metrics
+
+
+@torch.no_grad()
+def _health(demo_total: Tensor, sample_total: Tensor, log_z: Tensor, weights: Weights) -> dict[str, float]:
+    background = torch.cat([sample_total, demo_total])
+    log_w = log_z - background
+    return {
+        "gcl/beta": weights.beta,
+        "gcl/tempered_effective_sample_size": weights.effective_sample_size,
+        "gcl/effective_sample_size": effective_sample_size(log_w),
+        "gcl/log_z": float(log_partition(background, log_z)),
+        "gcl/max_weight": float(weights.w.max()),
+        "gcl/sd_reward": float(background.std()),
+        "gcl/sd_log_z": float(log_z.std()),
+        "gcl/reward_gap": float(sample_total.mean() - demo_total.mean()),
+    }
+
+
+class GuidedCostLearning:
+    """GCL's reward step with its background window, as one of the methods of :mod:`irl_ros.learning.train`."""
+
+    def __init__(self, demonstrations: Batch, density: DemonstrationDensity, config: RewardConfig, seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        self._demonstrations, self._density, self._config = demonstrations, density, config
+        device = demonstrations.inputs.device
+        self.reward = QuadraticReward(
+            demonstrations.features.shape[-1], generator, bound=config.bound, w_u=config.w_u
+        ).to(device)
+        self.optimiser = torch.optim.Adam(self.reward.parameters(), config.learning_rate)
+        self.window: list[tuple[Batch, GaussianPolicy]] = []
+
+    def update(self, samples: Batch, policy: GaussianPolicy, generator: torch.Generator) -> dict[str, float]:
+        """Add the batch that `policy` drew to the background and improve the reward; returns the health figures."""
+        self.window.append((samples, copy.deepcopy(policy).requires_grad_(False)))
+        self.window = self.window[-self._config.background_batches :]
+        background = Batch.cat([batch for batch, _ in self.window])
+        log_z = fusion_log_z(self._log_q(background))
+        n, demos = len(background), torch.arange(len(background), len(log_z))
+        metrics: dict[str, float] = {}
+        for _ in range(0 if self._config.constant else self._config.updates):
+            rows = torch.randperm(n, generator=generator)[: self._config.minibatch]
+            some = background[rows]
+            loss, metrics = gcl_loss(
+                self.reward, self._demonstrations, some, log_z[torch.cat([rows, demos])], self._config
+            )
+            self.optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.reward.parameters(), 10.0)
+            self.optimiser.step()
+        return metrics
+
+    def _log_q(self, background: Batch) -> Tensor:
+        """log q_κ(τ_j), shape (k, M): the window's policies and the demonstrations' density; samples, then demos."""
+        rows = [
+            torch.cat([trajectory_log_prob(p, background), trajectory_log_prob(p, self._demonstrations)])
+            for _, p in self.window
+        ]
+        of_samples = trajectory_log_prob(self._density.full, background)
+        of_demonstrations = self._density.log_prob_demonstrations(self._demonstrations)
+        return torch.stack([*rows, torch.cat([of_samples, of_demonstrations])])
