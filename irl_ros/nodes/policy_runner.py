@@ -40,7 +40,7 @@ from irl_ros.nodes.parameters import declare, parameter
 from irl_ros.nodes.watchdog import Watchdog
 
 LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
-MARKER_PERIOD, PATH_LENGTH = 0.2, 2000  # [s], ticks
+MARKER_PERIOD, PATH_LENGTH = 0.2, 200  # [s], ticks
 ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
 MESSAGE_TYPES = {
     "sensor_msgs/msg/JointState": JointState,
