@@ -1,0 +1,216 @@
+"""Teleoperation: the conversions, the script reaching the goal over DDS, a joystick, and a keyboard on a real pty."""
+
+import dataclasses
+import os
+import pty
+import signal
+import termios
+
+import numpy as np
+import pytest
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+import dds
+from irl_ros import messages
+from irl_ros.contract import Contract, ContractError
+from irl_ros.kinematics import Kinematics
+from irl_ros.nodes import demonstrators
+from irl_ros.nodes.demonstrators import Joystick, Settings, displacement_action, joy_deflection, key_deflection, slew
+
+CONTRACT = Contract.load("panda", "reach")
+KINEMATICS = Kinematics(CONTRACT.robot)
+HOME = np.array(CONTRACT.robot.home)
+COMMAND = CONTRACT.robot.command.name
+AXES = demonstrators.parse_axes("1,0,-4")
+
+
+def settings(**changes) -> Settings:
+    return dataclasses.replace(Settings(), **changes)
+
+
+def test_the_axes_of_a_joystick_become_a_deflection():
+    axes = [0.5, -1.0, 0.0, 0.0, 0.25]
+    held, released = [0, 0, 0, 0, 1], [1, 1, 1, 1, 0]
+    assert np.allclose(joy_deflection(axes, held, AXES, 4, 0.0), [-1.0, 0.5, -0.25])
+    assert joy_deflection(axes, released, AXES, 4, 0.0) is None
+    assert joy_deflection(axes, [], AXES, 4, 0.0) is None
+    assert joy_deflection(axes[:3], held, AXES, 4, 0.0) is None
+    assert joy_deflection([0.5, np.nan, 0, 0, 0], held, AXES, 4, 0.0) is None
+
+
+def test_the_deadzone_is_continuous_and_odd():
+    def deflect(value: float) -> float:
+        return joy_deflection([0, value, 0, 0, 0], [1], AXES, 0, 0.2)[0]
+
+    assert deflect(0.2) == 0.0 and deflect(-0.1) == 0.0
+    assert deflect(1.0) == pytest.approx(1.0) and deflect(5.0) == pytest.approx(1.0)
+    assert deflect(0.21) == pytest.approx(0.0125) and deflect(-0.6) == pytest.approx(-deflect(0.6))
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "a,b,c", "1,,2", "--1,0,2"])
+def test_wrong_axes_are_refused(text):
+    with pytest.raises(ContractError, match="three axes"):
+        demonstrators.parse_axes(text)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_displacement_moves_the_hand_that_way_within_the_speed_limits(seed):
+    rng = np.random.default_rng(seed)
+    position, small, huge = HOME + rng.uniform(-0.3, 0.3, 7), rng.normal(0, 0.003, 3), rng.normal(0, 1.0, 3)
+    action = displacement_action(CONTRACT, KINEMATICS, position, small)
+    moved = KINEMATICS.position(position + action * CONTRACT.max_step) - KINEMATICS.position(position)
+    assert moved @ small / np.linalg.norm(moved) / np.linalg.norm(small) > 0.95
+    fastest = displacement_action(CONTRACT, KINEMATICS, position, huge)
+    assert np.abs(fastest).max() == pytest.approx(1.0)
+    slow = displacement_action(CONTRACT, KINEMATICS, position, huge * 1e-3)
+    assert np.allclose(fastest / np.linalg.norm(fastest), slow / np.linalg.norm(slow))
+
+
+def test_slew_arrives_and_never_jumps():
+    value, wanted = np.zeros(3), np.array([0.3, -0.4, 0.0])
+    path = [value := slew(value, wanted, 0.1) for _ in range(6)]
+    assert np.allclose(np.linalg.norm(np.diff([np.zeros(3), *path[:5]], axis=0), axis=1), 0.1)
+    assert np.allclose(path[-1], wanted) and np.allclose(slew(wanted, wanted, 0.1), wanted)
+
+
+def test_the_dead_man_button_and_a_lost_joystick_stop_at_once():
+    joystick = Joystick(CONTRACT, KINEMATICS, settings(joy_axes="1,0,-4"))
+    measured = {"joint_position": HOME}
+    assert not joystick.act(measured, now=0.0).any()
+    joystick.receive([0, 1.0, 0, 0, 0], [0, 0, 0, 0, 1], now=1.0)
+    assert joystick.act(measured, now=1.05).any()
+    assert not joystick.act(measured, now=1.4).any()
+    joystick.receive([0, 1.0, 0, 0, 0], [0, 0, 0, 0, 1], now=2.0)
+    first = np.abs(joystick.act(measured, now=2.0)).max()
+    assert np.abs(joystick.act(measured, now=2.05)).max() > first > 0
+    joystick.receive([0, 1.0, 0, 0, 0], [0, 0, 0, 0, 0], now=2.1)
+    assert not joystick.act(measured, now=2.1).any()
+
+
+def test_keys_become_a_deflection():
+    assert np.array_equal(key_deflection("w"), [1, 0, 0]) and np.array_equal(key_deflection("ws"), [-1, 0, 0])
+    assert np.array_equal(key_deflection("\x1b[A"), [1, 0, 0]) and np.array_equal(key_deflection("\x1b[D"), [0, 1, 0])
+    assert np.array_equal(key_deflection("f"), [0, 0, -1])
+    assert key_deflection(" ") is None and key_deflection("") is None
+
+
+@pytest.fixture(scope="module")
+def sim():
+    """A simulated arm at three times real time and a client beside it."""
+    with dds.domain() as domain, dds.process("irl_ros_sim.arm_node", domain, real_time_factor=3.0):
+        with dds.client(domain) as client:
+            client.call(Trigger, "arm_sim/reset")
+            yield domain, client
+
+
+def enable(client: dds.Client, on: bool = True) -> None:
+    assert client.call(SetBool, "teleop/enable", SetBool.Request(data=on)).success
+
+
+def test_the_script_reaches_goals_over_dds(sim):
+    domain, client = sim
+    commands = client.collect(JointTrajectory, COMMAND)
+    success = client.collect(Bool, "arm_sim/success", dds.LATCHED)
+    clock = client.collect(Clock, "/clock", dds.SENSOR)
+    with dds.process("irl_ros.nodes.teleop", domain, use_sim_time=True, seed=1) as teleop:
+        teleop.wait_output("disabled until ~/enable")
+        for seed in (20, 21):
+            client.set_parameter("arm_sim", "seed", seed)
+            client.call(Trigger, "arm_sim/reset")
+            before = len(commands)
+            client.wait(lambda: success and not success[-1].data, "an arm away from its goal")
+            assert len(commands) == before, "it commanded while disabled"
+            started = messages.stamp_seconds(clock[-1].clock)
+            enable(client)
+            client.wait(lambda: success[-1].data, f"success with seed {seed}")
+            enable(client, False)
+            took = messages.stamp_seconds(clock[-1].clock) - started
+            assert 5 < len(commands) - before <= took * CONTRACT.task.rate + 2, "it ticks at the task's rate, no faster"
+    first = messages.joint_trajectory(commands[0], CONTRACT.robot.joint_names)
+    assert first.positions.shape == (2, 7) and messages.stamp_seconds(commands[0].header.stamp) == 0.0
+
+
+def test_a_joystick_moves_the_hand_while_its_button_is_held(sim):
+    domain, client = sim
+    client.call(Trigger, "arm_sim/reset")
+    states = client.collect(JointState, "joint_states", dds.SENSOR)
+
+    def hand() -> np.ndarray:
+        return KINEMATICS.position(messages.joint_state(states[-1], CONTRACT.robot.joint_names)[0])
+
+    def velocity() -> np.ndarray:
+        return messages.joint_state(states[-1], CONTRACT.robot.joint_names)[1]
+
+    def push(held: bool) -> bool:
+        joy.publish(Joy(axes=[0.0] * 4 + [1.0], buttons=[0] * 4 + [int(held)]))
+        return True
+
+    with dds.process("irl_ros.nodes.teleop", domain, use_sim_time=True, mode="joy") as teleop:
+        teleop.wait_output("disabled until ~/enable")
+        joy = client.publisher(Joy, "joy", dds.SENSOR)
+        enable(client)
+        client.wait(lambda: states, "joint states")
+        start = hand()
+        client.wait(lambda: push(True) and hand()[2] > start[2] + 0.05, "the hand to rise")
+        moved = hand() - start
+        assert np.abs(moved[:2]).max() < 0.02
+        commands = client.collect(JointTrajectory, COMMAND)
+        client.wait(lambda: push(False) and len(commands) > 5, "commands that hold")
+        client.wait(lambda: np.abs(velocity()).max() < 0.01, "the arm at rest")
+
+
+def test_stale_joint_states_silence_it():
+    with dds.domain() as domain, dds.process("irl_ros.nodes.teleop", domain, mode="joy") as teleop:
+        with dds.client(domain) as client:
+            commands = client.collect(JointTrajectory, COMMAND)
+            states = client.publisher(JointState, "joint_states")
+            enable(client)
+            teleop.wait_output("no command: nothing fresh on joint_states")
+            assert not commands
+            message = messages.fill_joint_state(JointState(), CONTRACT.robot.joint_names, HOME, np.zeros(7), 0.0)
+            client.wait(lambda: states.publish(message) or commands, "a command on fresh states")
+            message.position[0] = float("nan")
+            client.wait(lambda: states.publish(message) or "panda_joint1 = nan" in teleop.output, "a refusal")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_keyboard_moves_the_arm_and_the_terminal_is_restored(number):
+    master, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    with dds.domain() as domain, dds.client(domain) as client:
+        command = dds.node_command("irl_ros.nodes.teleop", mode="keyboard")
+        teleop = dds.Process(command, domain, stdin=terminal)
+        try:
+            commands = client.collect(JointTrajectory, COMMAND)
+            states = client.publisher(JointState, "joint_states")
+            assert termios.tcgetattr(terminal)[3] & termios.ECHO == 0
+            enable(client)
+            message = messages.fill_joint_state(JointState(), CONTRACT.robot.joint_names, HOME, np.zeros(7), 0.0)
+
+            def rising() -> bool:
+                os.write(master, b"r")
+                states.publish(message)
+                return commands and hand_motion(commands[-1])[2] > 1e-3
+
+            client.wait(rising, "a command that raises the hand")
+        finally:
+            code = teleop.stop(number)
+        assert code == 0, teleop.output
+    assert termios.tcgetattr(terminal) == before
+    os.close(master)
+    os.close(terminal)
+
+
+def hand_motion(msg: JointTrajectory) -> np.ndarray:
+    positions = messages.joint_trajectory(msg, CONTRACT.robot.joint_names).positions
+    return KINEMATICS.position(positions[1]) - KINEMATICS.position(HOME)
+
+
+def test_a_keyboard_without_a_terminal_says_what_to_do():
+    with dds.domain() as domain, dds.process("irl_ros.nodes.teleop", domain, mode="keyboard") as teleop:
+        assert teleop.wait() == 2
+        assert "in a terminal" in teleop.output and "Traceback" not in teleop.output
