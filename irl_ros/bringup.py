@@ -44,7 +44,7 @@ class Options:
     seed: int = option(0, "everything random comes from it", minimum=0)
     demonstrations: int = option(5, "episodes to record", minimum=1)
     episodes: int = option(20, "episodes to drive", minimum=1)
-    steps: int = option(30_000, "control periods of simulated experience in training", minimum=1)
+    steps: int = option(20_000, "control periods of simulated experience in training", minimum=1)
     real_time_factor: float = option(5.0, "simulated seconds per second", minimum=0.1)
     gui: bool = option(False, "show the simulated arm in a window")
     simulate: bool = option(True, "start the simulated arm; false: a real robot's topics are there already")

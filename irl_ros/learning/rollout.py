@@ -11,14 +11,15 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, Field, Task
+from irl_ros.contract import Contract
+from irl_ros.learning.environment import EnvSpec, flatten, to_env_action
+from irl_ros.lifetime import die_with_parent
 from irl_ros.models.inference import Policy
 
 Arrays = Mapping[str, np.ndarray]
@@ -45,65 +46,12 @@ class Outcome(NamedTuple):
     env_return: float
 
 
-@dataclass(frozen=True)
-class EnvSpec:
-    """Everything a worker needs to make its env."""
-
-    contract: Contract
-
-    def make(self) -> gymnasium.Env:
-        """The env, without gymnasium's per-step checks; a robot's env gets the contract itself."""
-        kwargs = {"contract": self.contract} if self.contract.robot is not None else {}
-        return gymnasium.make(self.contract.task.env, disable_env_checker=True, max_episode_steps=-1, **kwargs)
-
-
-def env_contract(env_id: str, horizon: int | None, reward_features: Sequence[str] = ()) -> Contract:
-    """The contract of any gymnasium env with Box or Dict-of-Box observations and Box actions in [-1, 1] or bounded.
-
-    A Dict becomes one field per key, in the space's key order; a Box becomes the fields obs_0, obs_1, …
-    """
-    try:
-        env = gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise ContractError(f"env {env_id!r}: {error}") from None
-    space, actions = env.observation_space, env.action_space
-    horizon = horizon or (env.spec.max_episode_steps if env.spec is not None else None)
-    env.close()
-    if not isinstance(actions, gymnasium.spaces.Box) or not np.isfinite([actions.low, actions.high]).all():
-        raise ContractError(f"env {env_id!r}: actions must be a Box with finite bounds, not {actions}")
-    if horizon is None:
-        raise ContractError(f"env {env_id!r} has no time limit of its own: give a horizon")
-    fields = _box_fields(space, env_id)
-    inputs = tuple(f.name for f in fields)
-    return Contract(
-        None,
-        Task(
-            name=env_id,
-            env=env_id,
-            rate=1.0,
-            horizon=int(horizon),
-            action_kind="env",
-            action_size=int(np.prod(actions.shape)),
-            fields=fields,
-            policy_inputs=inputs,
-            reward_features=tuple(reward_features) or inputs,
-        ),
-    )
-
-
-def _box_fields(space: gymnasium.Space, env_id: str) -> tuple[Field, ...]:
-    if isinstance(space, gymnasium.spaces.Box):
-        return tuple(Field(f"obs_{k}", 1) for k in range(int(np.prod(space.shape))))
-    if isinstance(space, gymnasium.spaces.Dict) and all(isinstance(s, gymnasium.spaces.Box) for s in space.values()):
-        return tuple(Field(name, int(np.prod(inner.shape))) for name, inner in space.items())
-    raise ContractError(f"env {env_id!r}: observations must be a Box or a Dict of Boxes, not {space}")
-
-
 class Rollouts:
     """A pool of env workers; a context manager that ends them."""
 
     def __init__(self, spec: EnvSpec, workers: int):
         self.horizon, self._workers = spec.contract.task.horizon, workers
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: one thread each
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec,))
         self._warned = False
@@ -145,22 +93,8 @@ _worker: _Worker | None = None
 
 def _start_worker(spec: EnvSpec) -> None:
     global _worker
-    os.environ["OMP_NUM_THREADS"] = "1"
+    die_with_parent()
     _worker = _Worker(spec.make(), spec.contract)
-
-
-def flatten(observation: Any, contract: Contract) -> np.ndarray:
-    """A Box or Dict observation as one vector in the contract's order."""
-    if isinstance(observation, Mapping):
-        return np.concatenate([np.ravel(observation[f.name]) for f in contract.task.fields]).astype(np.float64)
-    return np.ravel(observation).astype(np.float64)
-
-
-def to_env_action(action: np.ndarray, space: gymnasium.spaces.Box) -> np.ndarray:
-    """An action in [-1, 1] (clipped) carried to the env's bounds."""
-    low, high = space.low, space.high
-    scaled = low + (np.clip(action, -1.0, 1.0).reshape(space.shape) + 1.0) * 0.5 * (high - low)
-    return scaled.astype(space.dtype)
 
 
 def _sample(policy_arrays: Arrays, seed: int) -> Trajectory:

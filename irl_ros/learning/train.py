@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +27,12 @@ from irl_ros.learning.batch import Batch, Featurizer
 from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.density import DemonstrationDensity
+from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.gcl import GuidedCostLearning
-from irl_ros.learning.policy_step import PolicyStep
 from irl_ros.learning.metrics import MetricsLog
-from irl_ros.learning.rollout import EnvSpec, Outcome, Rollouts
+from irl_ros.learning.observer import Observer, SilentObserver
+from irl_ros.learning.policy_step import PolicyStep
+from irl_ros.learning.rollout import Outcome, Rollouts
 from irl_ros.models import likeness
 from irl_ros.models.policies import GaussianPolicy, ValueFunction
 
@@ -38,30 +40,6 @@ METHODS = ("bc", "gcl")
 SUCCESS_2CM = 0.02
 EVALUATION_SEED = 10**9
 """Evaluation episodes are drawn from here on, training episodes far below: no goal is seen twice."""
-
-
-class Observer(Protocol):
-    """Who watches a training and may stop it."""
-
-    def on_phase(self, name: str, total: int) -> None:
-        """A phase with `total` steps begins: clone, learn, evaluate."""
-
-    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
-        """`done` of the phase's steps are through; `metrics` are an iteration's, else empty."""
-
-    def should_stop(self) -> bool:
-        """True ends the training after this iteration, resumable; blocks while paused."""
-
-
-class SilentObserver:
-    """Watches nothing and never stops."""
-
-    def on_phase(self, name: str, total: int) -> None: ...
-
-    def on_progress(self, done: int, metrics: dict[str, float]) -> None: ...
-
-    def should_stop(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Who watches a training: nobody, a progress bar, or the trainer node in another process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+from tqdm import tqdm
+
+
+class Observer(Protocol):
+    """Who watches a training and may stop it."""
+
+    def on_phase(self, name: str, total: int) -> None:
+        """A phase with `total` steps begins: clone, learn, evaluate."""
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        """`done` of the phase's steps are through; `metrics` are an iteration's, else empty."""
+
+    def should_stop(self) -> bool:
+        """True ends the training after this iteration, resumable; blocks while paused."""
+
+
+class SilentObserver:
+    """Watches nothing and never stops."""
+
+    def on_phase(self, name: str, total: int) -> None: ...
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None: ...
+
+    def should_stop(self) -> bool:
+        return False
+
+
+class ProgressObserver(SilentObserver):
+    """A progress bar per phase on stderr, with the figures that say whether learning is healthy."""
+
+    _SHOWN = {
+        "reward gap": "gcl/reward_gap",
+        "ESS": "gcl/effective_sample_size",
+        "β": "gcl/beta",
+        "KL": "policy/kl",
+        "σ": "policy/std",
+    }
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def on_phase(self, name: str, total: int) -> None:
+        self.close()
+        self._bar = tqdm(total=total, desc=name, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        shown = {name: f"{metrics[key]:.3g}" for name, key in self._SHOWN.items() if key in metrics}
+        if shown:
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar of the last phase."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
