@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Console:
     def progress(self, name: str, text: str) -> None:
         """The state of a progress bar: drawn over the last one, or printed now and then where there is no terminal."""
         if self._tty:
-            columns = os.get_terminal_size(self._output.fileno()).columns - self._width - 4
+            columns = shutil.get_terminal_size().columns - self._width - 4
             self._bar = self._prefix(name) + text[: max(columns, 10)]
             self._write(f"\r\x1b[K{self._bar}")
         elif time.monotonic() - self._shown >= PROGRESS_PERIOD_S:
@@ -110,7 +111,7 @@ class LineReader:
             self._finish_bar()
             if state or b"\r" not in line:
                 self._console.line(self._name, state)
-        if b"\r" in self._rest:
+        if b"\r" in self._rest[:-1]:  # at the very end it may be half of an end of line
             self._show_bar(_last_state(self._rest))
             self._rest = b"\r" + b"\r".join(self._rest.rsplit(b"\r", 2)[-2:])
 

@@ -1,0 +1,108 @@
+"""The graphs are well formed: modules exist, parameters are ones their nodes declare, options are checked."""
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from irl_ros import bringup
+from irl_ros.bringup import GRAPHS, BringupError
+
+EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
+EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags"), GRAPHS["record"].graph(simulate=False, teleop="joy")]
+NODES = {f"{g.name}-{s.name}-{n.name}": n for g in EVERY_GRAPH for s in g.stages for n in s.nodes}
+
+
+def declared_parameters(module_name: str) -> dict[str, dataclasses.Field]:
+    """Fields of the dataclass that the node's module hands to `declare(self, …)`."""
+    module = importlib.import_module(module_name)
+    calls = [node for node in ast.walk(ast.parse(Path(module.__file__).read_text())) if isinstance(node, ast.Call)]
+    kinds = {c.args[1].id for c in calls if getattr(c.func, "id", getattr(c.func, "attr", "")) == "declare"}
+    assert len(kinds) == 1, f"{module_name} declares its parameters once, by a dataclass"
+    return {field.name: field for field in dataclasses.fields(getattr(module, kinds.pop()))}
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_nodes_exist_and_declare_what_they_are_given(node):
+    pytest.importorskip("rclpy")
+    assert importlib.util.find_spec(node.module) is not None
+    declared = declared_parameters(node.module)
+    for name, value in node.parameters.items():
+        if name == "use_sim_time":  # every ROS node has it
+            continue
+        assert name in declared, f"{node.name} has no parameter {name}"
+        assert type(value) is type(declared[name].default), name
+        choices = declared[name].metadata["choices"]
+        assert not choices or value in choices
+
+
+@pytest.mark.parametrize("graph", EVERY_GRAPH, ids=lambda graph: graph.name)
+def test_stages_have_a_leader_among_their_nodes(graph):
+    for stage in graph.stages:
+        names = [node.name for node in stage.nodes]
+        assert len(set(names)) == len(names)
+        assert stage.leader is None or stage.leader in names
+    assert all(stage.leader for stage in graph.stages[:-1]), "a stage without a leader never leads on"
+
+
+def test_all_but_the_clocks_maker_and_the_trainer_follow_simulated_time():
+    for stage in GRAPHS["demo"].graph().stages:
+        for node in stage.nodes:
+            follows = node.executable not in ("arm_sim", "irl_trainer")
+            assert node.parameters["use_sim_time"] is follows, node.name
+
+
+def test_a_real_robots_graph_has_no_simulated_arm_and_wall_time():
+    for name in ("record", "deploy"):
+        for node in GRAPHS[name].graph(simulate=False).stages[0].nodes:
+            assert node.executable != "arm_sim" and node.parameters["use_sim_time"] is False
+
+
+def test_a_run_lies_in_one_directory():
+    record, train, deploy = GRAPHS["demo"].graph(out="here").stages
+    by_name = {node.name: node.parameters for stage in (record, train, deploy) for node in stage.nodes}
+    assert by_name["demo_recorder"]["out"] == by_name["irl_trainer"]["dataset"] == "here/demonstrations"
+    assert by_name["policy_runner"]["checkpoint"] == "here/checkpoint"
+    assert by_name["irl_trainer"]["out"] == by_name["session"]["out"] == "here"
+
+
+def test_training_records_first_only_without_a_dataset():
+    assert [stage.name for stage in GRAPHS["train"].graph().stages] == ["record", "train"]
+    (stage,) = GRAPHS["train"].graph(dataset="bags").stages
+    assert stage.nodes[0].parameters["dataset"] == "bags"
+
+
+def test_strings_of_a_launch_file_become_typed_options():
+    graph = GRAPHS["sim"].graph(seed="7", real_time_factor="2", gui="True", robot="iiwa")
+    arm = graph.stages[0].nodes[0].parameters
+    assert (arm["seed"], arm["real_time_factor"], arm["gui"], arm["robot"]) == (7, 2.0, True, "iiwa")
+    assert type(arm["real_time_factor"]) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sead": 1}, "Did you mean 'seed'"),
+        ({"seed": "one"}, "option seed: 'one' is not a number"),
+        ({"seed": -1}, "option seed: -1 is not a number from 0 up"),
+        ({"seed": 1.5}, "option seed: 1.5 is not a int"),
+        ({"gui": "maybe"}, "not true or false"),
+        ({"teleop": "joystick"}, "Valid: scripted, joy, keyboard"),
+        ({"noise": "nan"}, "option noise"),
+        ({"params_file": "/no/such.yaml"}, "option params_file: no file"),
+    ],
+)
+def test_wrong_options_are_named(values, message):
+    with pytest.raises(BringupError, match=message):
+        GRAPHS["record"].graph(**values)
+
+
+def test_every_option_is_described_and_used():
+    names = {field.name for field in dataclasses.fields(bringup.Options)}
+    assert names == {name for recipe in GRAPHS.values() for name in recipe.options}
+    for recipe in GRAPHS.values():
+        for name, kind, default, metadata in recipe.fields():
+            assert metadata["help"] and type(default) is kind, name
