@@ -1,8 +1,8 @@
 """Stamped samples to a fixed rate: which observation belongs to which action.
 
-Time is the recorder's **receive time**, for every topic: it needs no agreement between machines' clocks, and it is
-what a policy will meet when it drives. Under simulated time these stamps are floored to the /clock period, so that
-samples with equal stamps are told apart by their order of arrival.
+Time is the recorder's **receive time**, for every topic, never a header's: it needs no agreement between machines'
+clocks, and it is what a policy will meet when it drives. Under simulated time these stamps are floored to the /clock
+period, so that samples with equal stamps are told apart by their order of arrival.
 
 - Tick t lies `t` control periods after tick 0. With commands, tick 0 is the first command, corrected by the median of
   all the commands' offsets to the grid: one late first command must not shift an episode. The idle time before is no

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 from mcap.exceptions import McapError
 from mcap.records import Channel, DataEnd, Message, Schema
@@ -138,9 +139,12 @@ def _read_metadata(path: Path) -> tuple[Path, Mapping[str, str]]:
 
 def _read_samples(file: Path, roles: Mapping[str, str]) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {role: [] for role in roles.values()}
-    for order, (topic, kind, message) in enumerate(_read_mcap(file)):
+    content = _read_mcap(file)
+    # A topic's messages are written as they came; a busy recorder may have taken one topic's before another's.
+    order = np.argsort(np.argsort([message.log_time for _, _, message in content], kind="stable"), kind="stable")
+    for place, (topic, kind, message) in zip(order.tolist(), content):
         if topic in roles:
-            samples[roles[topic]].append(Sample(message.log_time, order, _decode(file, topic, kind, message.data)))
+            samples[roles[topic]].append(Sample(message.log_time, place, _decode(file, topic, kind, message.data)))
     return samples
 
 

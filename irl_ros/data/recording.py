@@ -1,8 +1,9 @@
-"""The states of an episode while it is recorded, and the numbering of episodes. No ROS here."""
+"""The states of an episode while it is recorded, the simulated clock, the numbering of episodes. No ROS here."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from enum import Enum
 from pathlib import Path
 
@@ -74,6 +75,36 @@ class EpisodeStates:
     def _need_recording(self, what: str) -> None:
         if self.state is not State.RECORDING:
             raise Refused(f"nothing to {what}, the recorder is {self.state.value}: start an episode first")
+
+
+class SimTime:
+    """Simulated receive times, from the wall times at which the middleware received messages and ticks of /clock.
+
+    Simulated time can run much faster than real time: a message must be stamped by when it arrived, not by when a busy
+    process got around to it. All times are in nanoseconds; stamps are floored to the clock's period.
+    """
+
+    history = 20_000
+    """Ticks kept: what may lie between a message's arrival and its stamping."""
+
+    def __init__(self) -> None:
+        self._wall: list[int] = []
+        self._sim: list[int] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is a time yet."""
+        return bool(self._wall)
+
+    def tick(self, wall: int, sim: int) -> None:
+        """/clock said `sim` at `wall`; ticks come in the order of arrival."""
+        self._wall.append(wall)
+        self._sim.append(sim)
+        if len(self._wall) > 2 * self.history:
+            del self._wall[: -self.history], self._sim[: -self.history]
+
+    def at(self, wall: int) -> int:
+        """Simulated time at `wall`; every tick that arrived before must have been given."""
+        return self._sim[max(bisect_right(self._wall, wall) - 1, 0)]
 
 
 def next_episode(directory: Path) -> str:

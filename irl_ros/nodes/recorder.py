@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections import Counter
@@ -14,25 +13,21 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.interfaces import Qos
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from irl_ros.contract import Contract, ContractError, Topic
+from irl_ros.contract import Contract
 from irl_ros.data.alignment import DEMONSTRATED_BY
 from irl_ros.data.bag import BagError
 from irl_ros.data.bag_writer import BagWriter, offered_qos, set_label
 from irl_ros.data.recording import EpisodeStates, Refused, next_episode, unfinished
 from irl_ros.nodes import diagnostics, process
+from irl_ros.nodes.intake import LATCHED, Intake
 from irl_ros.nodes.parameters import declare, parameter
-
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-SENSOR = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
-COMMAND = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-SILENCE = 1.0
-"""[s] A topic is silent this long after its max_age, by the wall clock: also where sim time stands still."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +54,11 @@ class DemoRecorder(Node):
         self._saved = 0
         self._error = ""
         self.done, self.exit_code = False, 0
-        self._received: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
-        self._heard: dict[str, float] = {}
-        self._latched: dict[str, bytes] = {}
-        self._names = {role: self.resolve_topic_name(t.name) for role, t in self._contract.topics.items()}
+        self._began = 0
+        self._intake = Intake(self, self._contract, self._on_message)
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, diagnostics.TOPIC, 10)
-        for role, topic in self._contract.topics.items():
-            receive = partial(self._on_message, role)
-            self.create_subscription(_message_type(topic), topic.name, receive, self._qos(role, topic), raw=True)
         self._create_services()
         # Diagnostics and the disk go on where sim time stands still.
         self.create_timer(1.0, self._on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -78,6 +68,7 @@ class DemoRecorder(Node):
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
+        self._intake.drain()
         if self._bag is not None:
             self._attempt(partial(self._save, interrupted=True))
 
@@ -86,19 +77,9 @@ class DemoRecorder(Node):
             self.create_service(Trigger, f"~/{name}", partial(self._on_trigger, action))
         self.create_service(SetBool, "~/label_success", self._on_label)
 
-    def _qos(self, role: str, topic: Topic) -> QoSProfile:
-        if role == "command":
-            return COMMAND
-        return LATCHED if topic.latched else SENSOR
-
-    def _on_message(self, role: str, data: bytes) -> None:
-        now = self.get_clock().now().nanoseconds
-        self._received[role] += 1
-        self._heard[role] = time.monotonic()
-        if role != "command" and self._contract.topics[role].latched:
-            self._latched[role] = data
-        if self._bag is not None:
-            self._attempt(partial(self._bag.write, role, data, now))
+    def _on_message(self, role: str, data: bytes, arrived: int) -> None:
+        if self._bag is not None and arrived >= self._began:
+            self._attempt(partial(self._bag.write, role, data, self._intake.stamp(arrived)))
 
     def _on_trigger(self, action: Callable[[], str], _: Any, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._attempt(action)
@@ -134,19 +115,22 @@ class DemoRecorder(Node):
         self._states.fail()
         self._publish_state()
         self._publish_diagnostics()
+        # The node ends now; what it says last must be out before.
+        self._diagnostics.wait_for_all_acked(Duration(seconds=1))
 
     def _start(self) -> str:
         self._states.check_start()
+        self._began = time.time_ns()
+        self._intake.drain()
         missing = self._missing()
         if missing:
             raise Refused(f"cannot record: {'; '.join(missing)}")
         name = self._next()
-        topics = {role: (full, self._offered(role)) for role, full in self._names.items()}
+        topics = {role: (full, self._offered(role)) for role, full in self._intake.names.items()}
         self._bag = BagWriter(self._out / name, self._contract, topics)
         self._states.start(name)
-        now = self.get_clock().now().nanoseconds
-        for role, data in self._latched.items():
-            self._bag.write(role, data, now)
+        for role, data in self._intake.latched.items():
+            self._bag.write(role, data, self._intake.stamp(self._began))
         self._publish_state()
         return name
 
@@ -157,6 +141,9 @@ class DemoRecorder(Node):
             raise BagError(f"cannot read {self._out}: {error.strerror}") from error
 
     def _stop(self) -> str:
+        self._intake.drain()
+        if self._error:
+            raise Refused(f"nothing is saved: {self._error}")
         self._states.stop()
         self._publish_state()
         return self._save()
@@ -193,31 +180,14 @@ class DemoRecorder(Node):
 
     def _missing(self) -> list[str]:
         """What a recording needs and has not, in words."""
-        missing = [f"{self._names[role]}: {problem}" for role in self._contract.sources if (problem := self._lack(role))]
-        if self._settings.demonstrated_by == "command" and not self.count_publishers(self._names["command"]):
-            missing.append(f"{self._names['command']}: nothing publishes commands; demonstrated_by is command")
-        if self.get_clock().now().nanoseconds == 0:
-            missing.append("/clock: use_sim_time is set and no time was received")
+        missing, command = self._intake.missing(), self._intake.names["command"]
+        if self._settings.demonstrated_by == "command" and not self.count_publishers(command):
+            missing.append(f"{command}: nothing publishes commands, and demonstrated_by is command")
         return missing
-
-    def _lack(self, role: str) -> str:
-        topic = self._contract.topics[role]
-        if role not in self._heard:
-            if not self.count_publishers(self._names[role]):
-                return "it has no publisher"
-            return "nothing received yet" + (" (its publisher must be reliable, transient local)" * topic.latched)
-        silent = self._silent(role)
-        return f"silent for {silent:.1f} s" if silent else ""
-
-    def _silent(self, role: str) -> float:
-        """Wall time since a topic that should go on was heard [s]; 0 when that is not long."""
-        limit = self._contract.topics[role].max_age
-        age = time.monotonic() - self._heard.get(role, 0.0)
-        return age if limit is not None and age > limit + SILENCE else 0.0
 
     def _offered(self, role: str) -> Qos:
         """The QoS of the topic's publisher, or what it should be where nothing publishes."""
-        found = self.get_publishers_info_by_topic(self._names[role])
+        found = self.get_publishers_info_by_topic(self._intake.names[role])
         if not found:
             return offered_qos(reliable=True, latched=False)
         profile = found[0].qos_profile
@@ -229,10 +199,10 @@ class DemoRecorder(Node):
         self._state.publish(String(data=self._states.state.value))
 
     def _publish_diagnostics(self) -> None:
-        rates, self._counted = self._received - self._counted, self._received.copy()
-        silent = [role for role in self._contract.sources if self._silent(role)]
+        rates, self._counted = self._intake.received - self._counted, self._intake.received.copy()
+        silent = [role for role in self._contract.sources if self._intake.silent(role)]
         values = {"state": self._states.state.value, "episode": self._states.name or "", "saved": self._saved}
-        values |= {f"{role} rate [Hz]": rates[role] for role in self._names}
+        values |= {f"{role} rate [Hz]": rates[role] for role in self._contract.topics}
         if self._bag is not None:
             values |= {f"{role} count": count for role, count in self._bag.counts.items()}
         level, message = diagnostics.OK, self._states.state.value
@@ -242,15 +212,6 @@ class DemoRecorder(Node):
             level, message = diagnostics.ERROR, self._error
         status = diagnostics.status(self.get_fully_qualified_name(), level, message, **values)
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), [status]))
-
-
-def _message_type(topic: Topic) -> type:
-    """The class of `package/msg/Name`; raises ContractError where that package is not installed."""
-    package, _, name = topic.type.rpartition("/")
-    try:
-        return getattr(importlib.import_module(package.replace("/", ".")), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ContractError(f"topic {topic.name}: no message type {topic.type!r} is installed") from None
 
 
 def _output_directory(name: str) -> Path:

@@ -1,0 +1,370 @@
+"""The recorder as a real process over DDS, with a robot of the test's own and with the simulated one."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dds
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from irl_ros import messages
+from irl_ros.contract import Contract, share_directory, target_trajectory
+from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.data.recording import EpisodeStates, Refused, SimTime, State, next_episode, unfinished
+
+CONTRACT = Contract.load("panda", "reach")
+HOME = np.array(CONTRACT.robot.home)
+NAMES = CONTRACT.robot.joint_names
+RECORDER = "irl_ros.nodes.recorder"
+
+
+@pytest.fixture
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The robot with a max_age that a fake robot keeps to however busy the machine is."""
+    text = (share_directory() / "config" / "robots" / "panda.yaml").read_text()
+    path = tmp_path_factory.mktemp("robot") / "patient.yaml"
+    path.write_text(text.replace("max_age: 0.1", "max_age: 20.0"))
+    return path
+
+
+class FakeRobot:
+    """Joint states at 100 Hz and a goal, from a thread; commands only while `commanding`."""
+
+    def __init__(self, client: dds.Client, namespace: str = ""):
+        topics = {role: namespace + topic.name for role, topic in CONTRACT.topics.items()}
+        node = client.node
+        self._states = node.create_publisher(JointState, topics["joint_states"], dds.SENSOR)
+        self._commands = node.create_publisher(JointTrajectory, topics["command"], dds.COMMAND)
+        self._goal = node.create_publisher(PoseStamped, topics["goal_pose"], dds.LATCHED)
+        goal = messages.fill_pose(PoseStamped(), np.array([0.5, 0.1, 0.3]), CONTRACT.robot.base_frame, 0.0)
+        self._goal.publish(goal)
+        self.commanding, self.silent, self.commands = False, False, 0
+        self._running = True
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._running = False
+        self._thread.join()
+
+    def _run(self) -> None:
+        position, count = HOME, 0
+        step = 0.3 * CONTRACT.max_step
+        while self._running:
+            if not self.silent:
+                state = JointState()
+                self._states.publish(messages.fill_joint_state(state, NAMES, position, np.zeros(len(NAMES)), time.time()))
+            count += 1
+            if self.commanding and count % 5 == 0:
+                previous, position = position, position + step
+                command = target_trajectory(CONTRACT, previous, position)
+                message = messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, NAMES, command)
+                self._commands.publish(message)
+                self.commands += 1
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def robot(client: dds.Client, **options) -> Iterator[FakeRobot]:
+    fake = FakeRobot(client, **options)
+    try:
+        yield fake
+    finally:
+        fake.stop()
+
+
+def trigger(client: dds.Client, name: str, node: str = "demo_recorder") -> Trigger.Response:
+    return client.call(Trigger, f"{node}/{name}")
+
+
+def start(client: dds.Client, node: str = "demo_recorder") -> str:
+    """Start an episode as soon as the recorder has found the topics; returns its name."""
+    answers = []
+
+    def try_it() -> bool:
+        answers.append(trigger(client, "start", node))
+        return answers[-1].success
+
+    client.wait(try_it, "an episode to start")
+    return answers[-1].message
+
+
+def demonstrate(client: dds.Client, fake: FakeRobot, commands: int) -> None:
+    before, fake.commanding = fake.commands, True
+    client.wait(lambda: fake.commands >= before + commands, f"{commands} commands")
+    fake.commanding = False
+
+
+def label(client: dds.Client, success: bool) -> SetBool.Response:
+    return client.call(SetBool, "demo_recorder/label_success", SetBool.Request(data=success))
+
+
+def test_states_refuse_what_does_not_fit(tmp_path: Path) -> None:
+    states = EpisodeStates()
+    for refused in (states.stop, states.discard, lambda: states.label_current(True)):
+        with pytest.raises(Refused, match="start"):
+            refused()
+    states.start("episode_0003")
+    with pytest.raises(Refused, match="already recording episode_0003: stop or discard it first"):
+        states.start("episode_0004")
+    assert states.label_current(True) and states.label is True
+    states.stop()
+    assert states.state is State.SAVING
+    with pytest.raises(Refused, match="already saving"):
+        states.start("episode_0004")
+    states.saved(tmp_path)
+    assert not states.label_current(False) and states.last == tmp_path
+    states.start("episode_0004")
+    assert states.label is None
+    states.discard()
+    with pytest.raises(Refused, match="no episode to label"):
+        states.label_current(True)
+
+
+def test_numbers_go_on_after_what_is_there(tmp_path: Path) -> None:
+    assert next_episode(tmp_path) == "episode_0000"
+    for name in ("episode_0001", ".episode_0007.partial", "episode_x", "other"):
+        (tmp_path / name).mkdir()
+    assert next_episode(tmp_path) == "episode_0008"
+    assert [p.name for p in unfinished(tmp_path)] == [".episode_0007.partial"]
+
+
+def test_simulated_receive_times_are_those_of_arrival() -> None:
+    sim = SimTime()
+    assert not sim
+    ticks = 1000 + 7 * np.arange(100_000)
+    for count, wall in enumerate(ticks.tolist()):
+        sim.tick(wall, 10 * count)
+    assert [sim.at(wall) for wall in (ticks[-1], ticks[-1] + 50, ticks[-5], ticks[-5] - 1)] == [
+        999_990, 999_990, 999_950, 999_940
+    ]
+
+
+def test_record_label_discard_and_load(tmp_path: Path, patient: Path) -> None:
+    out = tmp_path / "new" / "demonstrations"
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, robot=patient, out=out, operator="Ada") as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        states = client.collect(String, "demo_recorder/state", dds.LATCHED)
+        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+        assert start(client) == "episode_0000"
+        refusal = trigger(client, "start")
+        assert not refusal.success and refusal.message == "already recording episode_0000: stop or discard it first"
+        demonstrate(client, fake, 25)
+        saved = trigger(client, "stop")
+        assert saved.success and saved.message == str(out / "episode_0000")
+        assert label(client, True).message == "episode_0000 labelled success"
+
+        assert start(client) == "episode_0001"
+        demonstrate(client, fake, 5)
+        assert trigger(client, "discard").message == "discarded episode_0001"
+        assert [p.name for p in out.iterdir()] == ["episode_0000"]
+        assert not label(client, False).success
+
+        assert start(client) == "episode_0001"
+        demonstrate(client, fake, 25)
+        assert label(client, False).success
+        assert trigger(client, "stop").success
+        assert not trigger(client, "stop").success
+
+        # "saving" lasts milliseconds: only the state after it is sure to be seen.
+        seen = lambda: [s.data for s in states if s.data != "saving"]  # noqa: E731
+        client.wait(lambda: len(seen()) == 7, "every state")
+        assert seen() == ["idle", "recording"] * 3 + ["idle"]
+        client.wait(lambda: any(d.status[0].message == "recording" for d in diagnostics), "diagnostics")
+        assert recorder.stop() == 0
+
+    demonstrations, rejected = load_demonstrations(out)
+    assert [(e.name, e.success) for e in demonstrations] == [("episode_0000", True)]
+    assert rejected == ["episode episode_0001: labelled as a failure"]
+    # The commands' steps of 0.3, none or several of them in a period, as the machine's load would have it.
+    steps = demonstrations.episodes[0].actions / 0.3
+    np.testing.assert_allclose(steps[steps < 3.1], np.round(steps[steps < 3.1]), atol=1e-6)
+    assert (np.round(steps) == 1).any()
+    recording = read_bag(out / "episode_0000")
+    assert recording.operator == "Ada" and len(recording.samples["command"]) == 25
+    assert len(recording.samples["goal_pose"]) == 1 and recording.samples["goal_pose"][0].order == 0
+
+
+def test_start_names_what_is_missing(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path),
+        dds.client(domain) as client,
+    ):
+        refusal = trigger(client, "start")
+        assert not refusal.success
+        for topic in ("/joint_states: it has no publisher", "/goal_pose: it has no publisher", "/joint_trajectory_contr"):
+            assert topic in refusal.message
+        with robot(client) as fake:
+            start(client)
+            trigger(client, "discard")
+            fake.silent = True
+            client.wait(lambda: "/joint_states: silent for" in start_refusal(client), "the silence to be noticed")
+        assert list(tmp_path.iterdir()) == []
+
+
+def start_refusal(client: dds.Client) -> str:
+    answer = trigger(client, "start")
+    if answer.success:
+        trigger(client, "discard")
+        return ""
+    return answer.message
+
+
+def test_hand_guiding_needs_no_command(tmp_path: Path, patient: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, robot=patient, out=tmp_path, demonstrated_by="hand_guiding"),
+        dds.client(domain) as client,
+        robot(client),
+    ):
+        start(client)
+        end = time.monotonic() + 1.0
+        client.wait(lambda: time.monotonic() > end, "a second of holding still")
+        assert trigger(client, "stop").success
+    demonstrations, _ = load_demonstrations(tmp_path)
+    np.testing.assert_array_equal(demonstrations.episodes[0].actions, 0.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number: int) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        start(client)
+        demonstrate(client, fake, 15)
+        assert recorder.stop(number) == 0
+    recording = read_bag(tmp_path / "episode_0000")
+    assert recording.interrupted and recording.label is None and len(recording.samples["command"]) > 10
+
+
+def test_a_killed_recorder_leaves_earlier_episodes_and_no_half_bag(tmp_path: Path, patient: Path) -> None:
+    with dds.domain() as domain, dds.client(domain) as client, robot(client) as fake:
+        with dds.process(RECORDER, domain, robot=patient, out=tmp_path) as recorder:
+            start(client)
+            demonstrate(client, fake, 15)
+            trigger(client, "stop")
+            assert start(client) == "episode_0001"
+            demonstrate(client, fake, 30)
+            recorder.stop(signal.SIGKILL)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".episode_0001.partial", "episode_0000"]
+        demonstrations, rejected = load_demonstrations(tmp_path)
+        assert len(demonstrations) == 1 and not rejected
+        assert recovered(tmp_path / ".episode_0001.partial" / "episode_0001_0.mcap") > 50
+        # Under another name: the killed one's services stay in the graph until their lease ends.
+        with dds.process(RECORDER, domain, remap={"__node": "second"}, robot=patient, out=tmp_path) as recorder:
+            recorder.wait_output(".episode_0001.partial was left by a recorder that was killed")
+            assert start(client, "second") == "episode_0002"
+
+
+def recovered(file: Path) -> int:
+    """Messages that can still be read from a file without an end."""
+    from mcap.exceptions import McapError
+    from mcap.records import Message
+    from mcap.stream_reader import StreamReader
+
+    count = 0
+    with file.open("rb") as stream, contextlib.suppress(McapError):
+        for record in StreamReader(stream, validate_crcs=True).records:
+            count += isinstance(record, Message)
+    return count
+
+
+def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+        start(client)
+        # From here on no file may grow beyond this: the next flush to the disk fails.
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+        demonstrate(client, fake, 5)
+        assert recorder.wait() == 1
+        client.wait(lambda: any("cannot write" in d.status[0].message for d in diagnostics), "diagnostics")
+    assert "episode_0000 is not saved: cannot write" in recorder.output and "Traceback" not in recorder.output
+    assert [p.name for p in tmp_path.iterdir()] == [".episode_0000.partial"]
+
+
+def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        start(client)
+        demonstrate(client, fake, 5)
+        (tmp_path / "episode_0000").mkdir()
+        answer = trigger(client, "stop")
+        assert not answer.success and "episode_0000 exists already" in answer.message
+        assert recorder.wait() == 1
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [".episode_0000.partial", "episode_0000"]
+    assert not list((tmp_path / "episode_0000").iterdir())
+
+
+def test_an_output_directory_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with dds.domain() as domain, dds.process(RECORDER, domain, out=tmp_path / "file" / "out") as recorder:
+        assert recorder.wait() == 2
+        assert "error: parameter out: cannot create" in recorder.output and "Traceback" not in recorder.output
+
+
+def test_topics_in_a_namespace_are_recorded_under_their_full_names(tmp_path: Path, patient: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, remap={"__ns": "/left"}, robot=patient, out=tmp_path),
+        dds.client(domain) as client,
+        robot(client, namespace="/left/") as fake,
+    ):
+        client.wait(lambda: client.call(Trigger, "/left/demo_recorder/start").success, "an episode to start")
+        demonstrate(client, fake, 15)
+        client.call(Trigger, "/left/demo_recorder/stop")
+    with Reader(tmp_path / "episode_0000") as reader:
+        assert {c.topic for c in reader.connections} == {"/left/" + t.name for t in CONTRACT.topics.values()}
+    assert len(load_demonstrations(tmp_path)[0]) == 1
+
+
+def test_a_simulated_demonstration_is_stamped_by_its_arrival(tmp_path: Path) -> None:
+    pytest.importorskip("pybullet")
+    with (
+        dds.domain() as domain,
+        dds.process("irl_ros_sim.arm_node", domain, seed=3),
+        dds.process("irl_ros.nodes.teleop", domain, use_sim_time=True),
+        dds.process(RECORDER, domain, out=tmp_path, use_sim_time=True),
+        dds.client(domain) as client,
+    ):
+        commands = client.collect(JointTrajectory, CONTRACT.robot.command.name)
+        start(client)
+        client.call(SetBool, "teleop/enable", SetBool.Request(data=True))
+        client.wait(lambda: len(commands) >= 30, "30 commands")
+        assert trigger(client, "stop").success
+    demonstrations, rejected = load_demonstrations(tmp_path)
+    assert len(demonstrations) == 1 and not rejected
+    states = read_bag(tmp_path / "episode_0000").samples["joint_states"]
+    late = np.array([s.time / 1e9 - messages.stamp_seconds(s.message.header.stamp) for s in states])
+    # A joint state is published right after the tick of /clock that it belongs to.
+    assert late.min() > -1e-9 and np.median(late) < 1 / 60
