@@ -24,7 +24,7 @@ CONTRACT = Contract.load("panda", "reach")
 HOME = np.array(CONTRACT.robot.home)
 GOAL = np.array([0.5, 0.1, 0.3])
 START = 1_700_000_000 * SECOND
-TOPICS = {role: ("/" + t.name, offered_qos(True, t.latched and role != "command")) for role, t in CONTRACT.topics.items()}
+TOPICS = {role: ("/" + t.name, offered_qos(True, role == "goal_pose")) for role, t in CONTRACT.topics.items()}
 TYPES = typestore().types
 
 

@@ -66,8 +66,8 @@ class FakeRobot:
         step = 0.3 * CONTRACT.max_step
         while self._running:
             if not self.silent:
-                state = JointState()
-                self._states.publish(messages.fill_joint_state(state, NAMES, position, np.zeros(len(NAMES)), time.time()))
+                still = np.zeros(len(NAMES))
+                self._states.publish(messages.fill_joint_state(JointState(), NAMES, position, still, time.time()))
             count += 1
             if self.commanding and count % 5 == 0:
                 previous, position = position, position + step
@@ -211,7 +211,7 @@ def test_start_names_what_is_missing(tmp_path: Path) -> None:
     ):
         refusal = trigger(client, "start")
         assert not refusal.success
-        for topic in ("/joint_states: it has no publisher", "/goal_pose: it has no publisher", "/joint_trajectory_contr"):
+        for topic in ("/joint_states: it has no publisher", "/goal_pose: it has", "/joint_trajectory_controller"):
             assert topic in refusal.message
         with robot(client) as fake:
             start(client)

@@ -140,7 +140,8 @@ def _check_age(role: str, age: np.ndarray, grid: Grid, contract: Contract) -> No
     worst = int(np.argmax(age))
     if age[worst] > limit * SECOND:
         at = (grid.ticks[worst] - grid.ticks[0]) / SECOND
-        raise EpisodeError(f"a gap in {role}: {age[worst] / SECOND:.3f} s old at {at:.2f} s, at most {limit:g} s allowed")
+        old = age[worst] / SECOND
+        raise EpisodeError(f"a gap in {role}: {old:.3f} s old at {at:.2f} s, at most {limit:g} s allowed")
 
 
 def _measured(

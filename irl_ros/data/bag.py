@@ -111,7 +111,7 @@ def read_bag(directory: Path | str) -> Recording:
         label, interrupted = json.loads(custom["label"]), json.loads(custom["interrupted"])
         demonstrated_by, counts = custom["demonstrated_by"], json.loads(custom["counts"])
     except KeyError as missing:
-        raise BagError(f"{directory}/metadata.yaml: no {missing} in custom_data: not recorded by demo_recorder") from None
+        raise BagError(f"{directory}/metadata.yaml: custom_data has no {missing}: not demo_recorder's") from None
     except (ValueError, AttributeError, TypeError) as error:
         raise BagError(f"{directory}/metadata.yaml: its custom_data is damaged: {error}") from None
     samples = _read_samples(file, roles)

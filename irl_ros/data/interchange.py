@@ -50,8 +50,9 @@ def read_npz(file: Path, contract: Contract) -> Episode:
     # Checks the whole file, also what lies past the horizon.
     whole = Episode(file.stem, observations, actions, success=label)
     Demonstrations(contract, (whole,))
-    if len(whole) < min(MINIMUM_PERIODS, horizon):
-        raise EpisodeError(f"episode {file.stem}: too short: {len(whole)} periods; at least {MINIMUM_PERIODS} are needed")
+    least = min(MINIMUM_PERIODS, horizon)
+    if len(whole) < least:
+        raise EpisodeError(f"episode {file.stem}: too short: {len(whole)} periods; at least {least} are needed")
     return Episode(file.stem, observations[: horizon + 1], actions[:horizon], success=label)
 
 
