@@ -1,8 +1,8 @@
 """Which nodes, parameters and remappings make up each graph: as data.
 
 Two starters read it: :mod:`irl_ros.launching` turns a graph into launch_ros actions on a ROS 2 distribution,
-:mod:`irl_ros.starter` into child processes on a machine without one. :class:`Options` is the one list of options;
-launch arguments and the command line are made from it.
+:mod:`irl_ros.starter` into child processes on a machine without one. Launch arguments and the command line are made
+from :data:`GRAPHS` and :class:`irl_ros.options.Options`.
 """
 
 from __future__ import annotations
@@ -15,47 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import did_you_mean
-
-TELEOP_MODES = ("scripted", "joy", "keyboard")
+from irl_ros.options import BringupError, Options, parse
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Set for every node where the user has not: many processes with small networks are fastest with a thread each."""
-
-
-class BringupError(ValueError):
-    """An option that is unknown, of the wrong type or out of range; the message names what is valid."""
-
-
-def option(default: Any, help: str, unit: str = "", minimum: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A field of :class:`Options` with what launch arguments and --help say about it."""
-    return field(default=default, metadata={"help": help, "unit": unit, "minimum": minimum, "choices": choices})
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything a user may say about a graph; each graph takes the ones that :data:`GRAPHS` names."""
-
-    robot: str = option("panda", "robot: a name in config/robots or the path of a YAML file")
-    task: str = option("reach", "task: a name in config/tasks or the path of a YAML file")
-    method: str = option("gcl", "learning method")
-    out: str = option("runs/demo", "run directory: demonstrations, checkpoint and results are written here")
-    dataset: str = option("", "directory of recorded demonstrations; empty: record scripted ones in simulation first")
-    checkpoint: str = option("runs/demo/checkpoint", "directory of the checkpoint that drives the robot")
-    seed: int = option(0, "everything random comes from it", minimum=0)
-    demonstrations: int = option(5, "episodes to record", minimum=1)
-    episodes: int = option(20, "episodes to drive", minimum=1)
-    steps: int = option(20_000, "control periods of simulated experience in training", minimum=1)
-    real_time_factor: float = option(5.0, "simulated seconds per second", minimum=0.1)
-    gui: bool = option(False, "show the simulated arm in a window")
-    simulate: bool = option(True, "start the simulated arm; false: a real robot's topics are there already")
-    teleop: str = option("scripted", "who demonstrates", choices=TELEOP_MODES)
-    noise: float = option(0.1, "standard deviation of the scripted demonstrator's tremble, in actions", minimum=0.0)
-    namespace: str = option("", "ROS namespace of the whole graph; empty: none")
-    params_file: str = option("", "YAML file of ROS parameters for the nodes, read last: it overrides all others")
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name))
 
 
 @dataclass(frozen=True)
@@ -71,6 +34,8 @@ class Node:
     params_file: str = ""
     terminal: bool = False
     """Whether it reads the terminal's stdin."""
+    patience: float = 5.0
+    """[s] from SIGINT to SIGTERM when it is stopped, and half of it again to SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -184,26 +149,29 @@ def _arm(options: Options) -> Node:
     return dataclasses.replace(node, parameters={**node.parameters, "use_sim_time": False})
 
 
-def _robot_nodes(options: Options) -> tuple[Node, ...]:
-    return (_arm(options),) if options.simulate else ()
-
-
-def _session(options: Options, phase: str, episodes: int) -> Node:
-    parts = {"phase": phase, "robot": options.robot, "task": options.task, "out": options.out}
-    return _node(options, "irl_ros.nodes.session", "session", episodes=episodes, seed=options.seed, **parts)
+def _conducted(options: Options, name: str, nodes: tuple[Node, ...], episodes: int) -> Stage:
+    """In simulation an arm is added, and a session that conducts and leads; on a robot that is the operator."""
+    if not options.simulate:
+        return Stage(name, nodes)
+    parts = {"phase": name, "robot": options.robot, "task": options.task, "seed": options.seed, "out": options.out}
+    session = _node(options, "irl_ros.nodes.session", "session", episodes=episodes, **parts)
+    return Stage(name, (_arm(options), *nodes, session), leader="session")
 
 
 def _record_stage(options: Options) -> Stage:
-    robot = {"robot": options.robot, "task": options.task}
-    human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed}
-    teleop = dataclasses.replace(
-        _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human), terminal=options.teleop == "keyboard"
-    )
+    robot, by_hand = {"robot": options.robot, "task": options.task}, options.teleop == "hand_guiding"
     recorder = _node(
-        options, "irl_ros.nodes.recorder", "demo_recorder", **robot, out=demonstrations_directory(options)
+        options,
+        "irl_ros.nodes.recorder",
+        "demo_recorder",
+        **robot,
+        out=demonstrations_directory(options),
+        demonstrated_by="hand_guiding" if by_hand else "command",
     )
-    session = _session(options, "record", options.demonstrations)
-    return Stage("record", (*_robot_nodes(options), teleop, recorder, session), leader="session")
+    human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed}
+    teleop = _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human)
+    teleop = dataclasses.replace(teleop, terminal=options.teleop == "keyboard")
+    return _conducted(options, "record", (recorder,) if by_hand else (teleop, recorder), options.demonstrations)
 
 
 def _train_stage(options: Options, dataset: str) -> Stage:
@@ -218,19 +186,23 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         seed=options.seed,
         out=options.out,
         environment_steps=options.steps,
+        workers=options.workers,
+        device=options.device,
+        resume=options.resume,
     )
-    return Stage("train", (trainer,), leader="irl_trainer")
+    # Stopped, it saves what it has learned.
+    return Stage("train", (dataclasses.replace(trainer, patience=30.0),), leader="irl_trainer")
 
 
 def _deploy_stage(options: Options, checkpoint: str) -> Stage:
     robot = {"robot": options.robot, "task": options.task}
     runner = _node(options, "irl_ros.nodes.policy_runner", "policy_runner", **robot, checkpoint=checkpoint)
-    session = _session(options, "deploy", options.episodes)
-    return Stage("deploy", (*_robot_nodes(options), runner, session), leader="session")
+    return _conducted(options, "deploy", (runner,), options.episodes)
 
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
+_TRAINING = ("out", "method", "steps", "workers", "device", "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {
     "sim": Recipe(sim_graph, "the simulated arm as a robot", (*_EVERY, *_SIMULATOR), {"real_time_factor": 1.0}),
@@ -243,7 +215,7 @@ GRAPHS: dict[str, Recipe] = {
     "train": Recipe(
         train_graph,
         "learn reward and policy from demonstrations",
-        (*_EVERY, *_SIMULATOR, "out", "dataset", "method", "steps", "demonstrations", "noise"),
+        (*_EVERY, *_SIMULATOR, *_TRAINING, "dataset", "resume"),
         {"out": "runs/train"},
     ),
     "deploy": Recipe(
@@ -255,21 +227,9 @@ GRAPHS: dict[str, Recipe] = {
     "demo": Recipe(
         demo_graph,
         "record, train and deploy in simulation",
-        (*_EVERY, *_SIMULATOR, "out", "method", "steps", "demonstrations", "episodes", "noise"),
+        (*_EVERY, *_SIMULATOR, *_TRAINING, "episodes"),
     ),
 }
-
-
-def parse(kind: type, name: str, value: Any) -> Any:
-    """`value`, perhaps a string, as `kind`; raises BringupError."""
-    if not isinstance(value, str) or kind is str:
-        return float(value) if kind is float and type(value) is int else value
-    words = {"true": True, "false": False}
-    try:
-        return words[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError):
-        wanted = "true or false" if kind is bool else f"a number ({kind.__name__})"
-        raise BringupError(f"option {name}: {value!r} is not {wanted}") from None
 
 
 def write_parameters(node: Node, directory: Path) -> list[Path]:
@@ -280,15 +240,3 @@ def write_parameters(node: Node, directory: Path) -> list[Path]:
     path = directory / f"{node.name}.yaml"
     path.write_text(json.dumps({"/**": {"ros__parameters": dict(node.parameters)}}, indent=1, allow_nan=False))
     return [path, *([Path(node.params_file)] if node.params_file else [])]
-
-
-def _check(spec: dataclasses.Field, value: Any) -> None:
-    minimum, choices = spec.metadata["minimum"], spec.metadata["choices"]
-    if type(value) is not type(spec.default):
-        raise BringupError(f"option {spec.name}: {value!r} is not a {type(spec.default).__name__}")
-    if choices and value not in choices:
-        raise BringupError(f"option {spec.name}: unknown {value!r}.{did_you_mean(value, choices)}")
-    if minimum is not None and not minimum <= value < float("inf"):
-        raise BringupError(f"option {spec.name}: {value} is not a number from {minimum:g} up")
-    if spec.name == "params_file" and value and not Path(value).expanduser().is_file():
-        raise BringupError(f"option params_file: no file {value}")

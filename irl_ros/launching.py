@@ -53,8 +53,8 @@ def _stage_actions(stages: tuple[Stage, ...], directory: Path) -> list[Action]:
     stage, later = stages[0], stages[1:]
     actions = {node.name: _launch_node(node, directory) for node in stage.nodes}
     progress = _StageProgress(stage, later, actions, directory)
-    handlers = [RegisterEventHandler(OnProcessExit(target_action=a, on_exit=progress.on_exit)) for a in actions.values()]
-    return [*handlers, *actions.values()]
+    exits = [OnProcessExit(target_action=action, on_exit=progress.on_exit) for action in actions.values()]
+    return [*map(RegisterEventHandler, exits), *actions.values()]
 
 
 class _StageProgress:
@@ -96,5 +96,5 @@ def _launch_node(node: Node, directory: Path) -> LaunchNode:
         parameters=[str(path) for path in write_parameters(node, directory)],
         remappings=list(node.remappings),
         output="screen",
-        emulate_tty=False,
+        sigterm_timeout=str(node.patience),
     )

@@ -7,7 +7,6 @@ exit code; nodes never outlive the starter, however it ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
 import shutil
@@ -22,21 +21,19 @@ from pathlib import Path
 from typing import TextIO
 
 from irl_ros.bringup import ENVIRONMENT, Graph, Node, Stage, write_parameters
+from irl_ros.lifetime import die_with_parent
 
-GRACE_S = 5.0
-"""[s] A node may take this long to answer SIGINT, and half as long again to answer SIGTERM; then SIGKILL."""
 PROGRESS_PERIOD_S = 10.0
 """[s] Between two states of a progress bar where the output is no terminal."""
-PR_SET_PDEATHSIG = 1
 COLOURS = (36, 33, 35, 32, 34, 31)
 
 
-def start(graph: Graph, output: TextIO | None = None, grace: float = GRACE_S) -> int:
+def start(graph: Graph, output: TextIO | None = None) -> int:
     """Run the graph's stages in order; returns the exit code: 0, a failed node's, or 128 + the signal that ended us."""
     console = Console(output or sys.stdout, [node.name for stage in graph.stages for node in stage.nodes])
     with _signals() as received, tempfile.TemporaryDirectory(prefix="irl_ros_") as directory:
         for stage in graph.stages:
-            code = _run_stage(stage, Path(directory), console, received, grace)
+            code = _run_stage(stage, Path(directory), console, received)
             if code != 0:
                 return code
     return 0
@@ -140,7 +137,7 @@ class _Child:
     reader: LineReader
 
 
-def _run_stage(stage: Stage, directory: Path, console: Console, received: list[int], grace: float) -> int:
+def _run_stage(stage: Stage, directory: Path, console: Console, received: list[int]) -> int:
     children: list[_Child] = []
     selector = selectors.DefaultSelector()
     try:
@@ -149,7 +146,7 @@ def _run_stage(stage: Stage, directory: Path, console: Console, received: list[i
             selector.register(children[-1].process.stdout, selectors.EVENT_READ, children[-1])
         return _watch(stage, children, selector, console, received)
     finally:
-        _stop(children, selector, console, received, grace)
+        _stop(children, selector, console, received)
         selector.close()
 
 
@@ -168,16 +165,14 @@ def _spawn(node: Node, directory: Path, console: Console) -> _Child:
 
 
 def _follow_parent(parent: int) -> Callable[[], None]:
-    """Have the kernel send the child SIGTERM when the starter dies, by SIGKILL too (Linux; PR_SET_PDEATHSIG)."""
-    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
+    """Run in the child: a starter that is killed leaves it a SIGTERM, which still allows a halt to be sent."""
 
-    def preexec() -> None:
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
+    def follow() -> None:
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
 
-    return preexec
+    return follow
 
 
 def _watch(
@@ -204,11 +199,12 @@ def _stage_code(stage: Stage, child: _Child, console: Console) -> int:
 
 
 def _stop(
-    children: list[_Child], selector: selectors.BaseSelector, console: Console, received: list[int], grace: float
+    children: list[_Child], selector: selectors.BaseSelector, console: Console, received: list[int]
 ) -> None:
     """SIGINT, then SIGTERM, then SIGKILL; a further signal to us shortens the wait. Output is read all along."""
-    for number, patience in ((signal.SIGINT, grace), (signal.SIGTERM, grace / 2)):
+    for number, share in ((signal.SIGINT, 1.0), (signal.SIGTERM, 0.5)):
         alive = [child for child in children if child.process.poll() is None]
+        patience = share * max((child.node.patience for child in alive), default=0.0)
         for child in alive:
             child.process.send_signal(number)
         end, heard = time.monotonic() + patience, len(received)

@@ -8,13 +8,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = (
-    ("irl_ros.contract",),
+    ("irl_ros.contract", "irl_ros.lifetime"),
     ("irl_ros.messages", "irl_ros.kinematics"),
     ("irl_ros.data", "irl_ros_sim"),
     ("irl_ros.models",),
     ("irl_ros.checkpoint",),
     ("irl_ros.learning", "irl_ros.control"),
-    ("irl_ros.nodes", "irl_ros.bringup", "irl_ros.launching", "irl_ros.starter", "irl_ros.report", "irl_ros.cli"),
+    tuple(f"irl_ros.{room}" for room in ("nodes", "options", "bringup", "launching", "starter", "report", "cli")),
 )
 NODE_IN_THE_SIMULATION = "irl_ros_sim.arm_node"
 """Stands on the top floor with the other nodes."""

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from irl_ros import bringup
-from irl_ros.bringup import GRAPHS, BringupError
+from irl_ros.bringup import GRAPHS
+from irl_ros.options import BringupError, Options
 
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
-EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags"), GRAPHS["record"].graph(simulate=False, teleop="joy")]
-NODES = {f"{g.name}-{s.name}-{n.name}": n for g in EVERY_GRAPH for s in g.stages for n in s.nodes}
+EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags")]
+EVERY_GRAPH += [GRAPHS["record"].graph(simulate=False, teleop=mode) for mode in ("joy", "keyboard", "hand_guiding")]
+NODES = {f"{i}-{g.name}-{s.name}-{n.name}": n for i, g in enumerate(EVERY_GRAPH) for s in g.stages for n in s.nodes}
 
 
 def declared_parameters(module_name: str) -> dict[str, dataclasses.Field]:
@@ -58,7 +59,14 @@ def test_all_but_the_clocks_maker_and_the_trainer_follow_simulated_time():
 def test_a_real_robots_graph_has_no_simulated_arm_and_wall_time():
     for name in ("record", "deploy"):
         for node in GRAPHS[name].graph(simulate=False).stages[0].nodes:
-            assert node.executable != "arm_sim" and node.parameters["use_sim_time"] is False
+            assert node.executable not in ("arm_sim", "session") and node.parameters["use_sim_time"] is False
+
+
+def test_hand_guiding_has_no_teleoperation():
+    (recorder,) = GRAPHS["record"].graph(simulate=False, teleop="hand_guiding").stages[0].nodes
+    assert recorder.parameters["demonstrated_by"] == "hand_guiding"
+    with pytest.raises(BringupError, match="simulate false"):
+        GRAPHS["record"].graph(teleop="hand_guiding")
 
 
 def test_a_run_lies_in_one_directory():
@@ -90,7 +98,7 @@ def test_strings_of_a_launch_file_become_typed_options():
         ({"seed": -1}, "option seed: -1 is not a number from 0 up"),
         ({"seed": 1.5}, "option seed: 1.5 is not a int"),
         ({"gui": "maybe"}, "not true or false"),
-        ({"teleop": "joystick"}, "Valid: scripted, joy, keyboard"),
+        ({"teleop": "joystick"}, "Valid: scripted, joy, keyboard, hand_guiding"),
         ({"noise": "nan"}, "option noise"),
         ({"params_file": "/no/such.yaml"}, "option params_file: no file"),
     ],
@@ -101,7 +109,7 @@ def test_wrong_options_are_named(values, message):
 
 
 def test_every_option_is_described_and_used():
-    names = {field.name for field in dataclasses.fields(bringup.Options)}
+    names = {field.name for field in dataclasses.fields(Options)}
     assert names == {name for recipe in GRAPHS.values() for name in recipe.options}
     for recipe in GRAPHS.values():
         for name, kind, default, metadata in recipe.fields():

@@ -46,8 +46,8 @@ def actor(tmp_path, monkeypatch):
     (tmp_path / "irl_ros_test_actor.py").write_text(textwrap.dedent(ACTOR))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
-    def make(name, **parameters):
-        return Node("irl_ros_test_actor", name, name, {"log": str(make.log), **parameters})
+    def make(name, patience=5.0, **parameters):
+        return Node("irl_ros_test_actor", name, name, {"log": str(make.log), **parameters}, patience=patience)
 
     make.log = tmp_path / "log"
     make.log.write_text("")
@@ -115,9 +115,9 @@ def test_a_failing_leader_fails_the_graph(actor):
 
 
 def test_stubborn_nodes_and_their_own_children_are_killed(actor):
-    nodes = actor("stubborn", stubborn=True, worker=True), actor("leader", wait_for="worker up")
+    nodes = actor("stubborn", stubborn=True, worker=True, patience=0.2), actor("leader", wait_for="worker up")
     output = io.StringIO()
-    assert start(Graph("g", (Stage("a", nodes, leader="leader"),)), output, grace=0.2) == 0
+    assert start(Graph("g", (Stage("a", nodes, leader="leader"),)), output) == 0
     assert "does not stop: killed" in output.getvalue()
     assert len(pids(actor.log)) == 3
     assert_all_gone(actor.log)

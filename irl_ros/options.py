@@ -1,0 +1,78 @@
+"""The one list of options of all graphs; launch arguments and the command line are made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irl_ros.contract import did_you_mean
+from irl_ros.learning.config import TrainConfig
+
+TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
+
+
+class BringupError(ValueError):
+    """An option that is unknown, of the wrong type or out of range; the message names what is valid."""
+
+
+def option(default: Any, help: str, unit: str = "", minimum: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A field of :class:`Options` with what launch arguments and --help say about it."""
+    return field(default=default, metadata={"help": help, "unit": unit, "minimum": minimum, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything a user may say about a graph; each graph takes the ones that :data:`irl_ros.bringup.GRAPHS` names."""
+
+    robot: str = option("panda", "robot: a name in config/robots or the path of a YAML file")
+    task: str = option("reach", "task: a name in config/tasks or the path of a YAML file")
+    method: str = option("gcl", "learning method")
+    out: str = option("runs/demo", "run directory: demonstrations, checkpoint and results are written here")
+    dataset: str = option("", "directory of recorded demonstrations; empty: record scripted ones in simulation first")
+    checkpoint: str = option("runs/demo/checkpoint", "directory of the checkpoint that drives the robot")
+    seed: int = option(0, "everything random comes from it", minimum=0)
+    demonstrations: int = option(5, "successful episodes to record in simulation", minimum=1)
+    episodes: int = option(20, "episodes to drive in simulation", minimum=1)
+    steps: int = option(TrainConfig.environment_steps, "control periods of experience in training", minimum=1)
+    workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
+    device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
+    resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
+    real_time_factor: float = option(5.0, "simulated seconds per second", minimum=0.1)
+    gui: bool = option(False, "show the simulated arm in a window")
+    simulate: bool = option(True, "a simulated arm, and a session that conducts it; false: your robot, and you")
+    teleop: str = option("scripted", "who demonstrates; hand_guiding: no teleoperation", choices=TELEOP_MODES)
+    noise: float = option(0.1, "standard deviation of the scripted demonstrator's tremble, in actions", minimum=0.0)
+    namespace: str = option("", "ROS namespace of the whole graph; empty: none")
+    params_file: str = option("", "YAML file of ROS parameters for the nodes, read last: it overrides all others")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+        if self.simulate and self.teleop == "hand_guiding":
+            raise BringupError("option teleop: nobody can guide a simulated arm by hand; say simulate false too")
+
+
+def parse(kind: type, name: str, value: Any) -> Any:
+    """`value`, perhaps a string, as `kind`; raises BringupError."""
+    if not isinstance(value, str) or kind is str:
+        return float(value) if kind is float and type(value) is int else value
+    words = {"true": True, "false": False}
+    try:
+        return words[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        wanted = "true or false" if kind is bool else f"a number ({kind.__name__})"
+        raise BringupError(f"option {name}: {value!r} is not {wanted}") from None
+
+
+def _check(spec: dataclasses.Field, value: Any) -> None:
+    minimum, choices = spec.metadata["minimum"], spec.metadata["choices"]
+    if type(value) is not type(spec.default):
+        raise BringupError(f"option {spec.name}: {value!r} is not a {type(spec.default).__name__}")
+    if choices and value not in choices:
+        raise BringupError(f"option {spec.name}: unknown {value!r}.{did_you_mean(value, choices)}")
+    if minimum is not None and not minimum <= value < float("inf"):
+        raise BringupError(f"option {spec.name}: {value} is not a number from {minimum:g} up")
+    if spec.name == "params_file" and value and not Path(value).expanduser().is_file():
+        raise BringupError(f"option params_file: no file {value}")
