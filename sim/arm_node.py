@@ -184,7 +184,7 @@ class ArmSim(Node):
         """A callback that refuses what cannot be executed, and what was received before the last reset."""
 
         def callback(msg: Any, info: Any) -> None:
-            if info["received_timestamp"] < self._reset_ns:
+            if 0 < (info["received_timestamp"] or info["source_timestamp"]) < self._reset_ns:
                 return
             try:
                 execute(msg)

@@ -29,6 +29,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+RELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 SENSOR = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -157,9 +158,18 @@ class Client:
         return value
 
     def collect(self, kind: type, topic: str, qos: QoSProfile = COMMAND) -> list[Any]:
-        """A list to which every message on `topic` is appended."""
+        """A list to which every message on `topic` is appended.
+
+        The executor takes one message per turn, and a turn costs 0.3 ms: the rest of a burst is taken here.
+        """
         messages: list[Any] = []
-        self.node.create_subscription(kind, topic, messages.append, qos)
+
+        def take_all(message: Any) -> None:
+            messages.append(message)
+            while (taken := subscription.handle.take_message(kind, False)) is not None:
+                messages.append(taken[0])
+
+        subscription = self.node.create_subscription(kind, topic, take_all, qos)
         return messages
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = COMMAND, subscribers: int = 1) -> Any:
