@@ -102,6 +102,8 @@ class LineReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of output."""
+        if self._has_bar and not data.startswith((b"\r", b"\n")):
+            self._rest = b""  # a log line that begins right behind the bar
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             state = _last_state(line)

@@ -203,6 +203,7 @@ def shown(chunks, output):
         ([b"\r 10%", b"\r 50%", b"\r100%", b"\n", b"after\n"], [" 10%", "100%", "after"]),
         ([b"\r 10%", b"\r     \r", b"after\n"], [" 10%", "after"]),
         ([b"\r 10%", b"\rdone\n"], [" 10%", "done"]),
+        ([b"\r 10%", b"[INFO] log\n", b"\r 20%\n"], [" 10%", "[INFO] log", " 20%"]),
     ],
 )
 def test_lines_and_progress_bars_without_a_terminal(chunks, lines):
