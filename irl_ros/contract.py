@@ -21,6 +21,9 @@ import yaml
 
 ACTION_KINDS = ("joint_displacement",)
 
+LEARNING_CHOICES = ("task.env", "task.horizon", "task.policy_inputs", "task.reward_features")
+"""Fields of a contract that a recording does not depend on."""
+
 # Topics by the measured quantity they bring; a task names the ones it needs under `topics`.
 POSE_TOPICS = {"goal_pose": "goal_position", "object_pose": "object_position"}
 
@@ -223,13 +226,15 @@ class Contract:
         except (KeyError, TypeError, AttributeError) as error:
             raise ContractError(f"this is no contract written by irl_ros: {error!r}") from None
 
-    def differences(self, other: Contract) -> list[str]:
+    def differences(self, other: Contract, recorded: bool = False) -> list[str]:
         """What differs, field by field ("robot.joint_names: … here, … there"); empty when the contracts fit.
 
-        The URDF's path is not compared: machines keep it in different places.
+        The URDF's path is not compared: machines keep it in different places. With `recorded`, neither is what only
+        learning chooses: a bag serves any simulated env, horizon, policy inputs and reward features.
         """
         mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
-        names = [n for n in dict.fromkeys([*mine, *theirs]) if n != "robot.urdf"]
+        left_out = ("robot.urdf", *(LEARNING_CHOICES if recorded else ()))
+        names = [n for n in dict.fromkeys([*mine, *theirs]) if n not in left_out]
         return [f"{n}: {mine.get(n)} here, {theirs.get(n)} there" for n in names if mine.get(n) != theirs.get(n)]
 
 

@@ -72,7 +72,7 @@ def load_demonstrations(directory: Path | str, contract: Contract | None = None)
 
 def episode(recording: Recording, contract: Contract, kinematics: Kinematics) -> Episode:
     """The recording at the contract's rate; raises EpisodeError, which names the recording and the reason."""
-    differences = contract.differences(recording.contract)
+    differences = contract.differences(recording.contract, recorded=True)
     if differences:
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise EpisodeError(f"episode {recording.name}: another contract: {'; '.join(differences[:_SHOWN])}{more}")

@@ -32,6 +32,7 @@ class RewardConfig:
 
     updates: int = 40
     learning_rate: float = 2e-3
+    weight_decay: float = 0.0
     background_batches: int = 20
     """Batches of past samples kept; the fusion mixture runs over just the policies that drew them."""
     minibatch: int = 80

@@ -137,7 +137,9 @@ class GuidedCostLearning:
         self.reward = QuadraticReward(
             demonstrations.features.shape[-1], generator, bound=config.bound, w_u=config.w_u
         ).to(device)
-        self.optimiser = torch.optim.Adam(self.reward.parameters(), config.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            self.reward.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
         self.window: list[tuple[Batch, GaussianPolicy]] = []
 
     def update(self, samples: Batch, policy: GaussianPolicy, generator: torch.Generator) -> dict[str, float]:

@@ -1,0 +1,225 @@
+"""`irl_ros`: the command line. Graphs of nodes start as child processes; training on a data set needs no ROS at all."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from irl_ros.bringup import GRAPHS, BringupError, Recipe
+from irl_ros.checkpoint import Checkpoint, CheckpointError
+from irl_ros.contract import Contract, ContractError
+from irl_ros.data.dataset import load_dataset
+from irl_ros.data.episode import Demonstrations, EpisodeError
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code. Errors of use are one sentence, not a traceback."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (BringupError, CheckpointError, ContractError, EpisodeError, UserError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+class UserError(ValueError):
+    """Something that the user asked for and that cannot be; the message says why and what to do."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every subcommand with its options, units and defaults."""
+    parser = argparse.ArgumentParser(prog="irl_ros", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, recipe in GRAPHS.items():
+        command = _add(commands, name, recipe.help)
+        _add_graph_options(command, recipe)
+        command.set_defaults(run=_demo if name == "demo" else _graph)
+    _add_train_options(commands.choices["train"])
+    evaluate = _add(commands, "evaluate", "run a checkpoint's policy in simulation and count successes")
+    evaluate.add_argument("--checkpoint", required=True, help="directory of the checkpoint")
+    evaluate.add_argument("--episodes", type=int, default=100, help="episodes")
+    evaluate.add_argument("--seed", type=int, default=0, help="start poses and goals come from it")
+    evaluate.set_defaults(run=_evaluate)
+    report = _add(commands, "report", "write summary.json and report.html of a run")
+    report.add_argument("directory", help="run directory")
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _add(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def _add_graph_options(command: argparse.ArgumentParser, recipe: Recipe) -> None:
+    for name, kind, default, data in recipe.fields():
+        flag = "--" + name.replace("_", "-")
+        help = data["help"] + (f" [{data['unit']}]" if data["unit"] else "")
+        if kind is bool:
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=help)
+        else:
+            choices = data["choices"] or None
+            command.add_argument(flag, type=kind, default=default, choices=choices, help=help)
+
+
+def _add_train_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--env", default="", help="any gymnasium id (module:ID too), instead of robot and task")
+    command.add_argument("--horizon", type=int, default=0, help="control periods of an --env episode; 0: its own limit")
+    command.add_argument(
+        "--reward-features",
+        nargs="+",
+        default=[],
+        metavar="FEATURE",
+        help="what the reward sees: obs[0:3], obs[0:3]-obs[3:6], norm(obs[0:3]), next(...), action, a field's name",
+    )
+    command.add_argument("--workers", type=int, default=0, help="simulation processes; 0: one per core, two at most")
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks learn")
+    command.add_argument("--resume", action="store_true", help="go on where an interrupted training in --out stopped")
+    command.set_defaults(run=_train)
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from irl_ros.starter import start  # not needed by training on a data set, nor on Windows
+
+    recipe = GRAPHS[options.command]
+    return start(recipe.graph(**{name: getattr(options, name) for name in recipe.options}))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    _refuse_used(Path(options.out))
+    started = time.monotonic()
+    code = _graph(options)
+    if code == 0:
+        _finish(Path(options.out), wall_s=round(time.monotonic() - started, 1))
+    return code
+
+
+def _refuse_used(run: Path) -> None:
+    """Demonstrations of another run would be learned from as well; nothing is deleted unasked."""
+    if any((run / "demonstrations").glob("episode_*")):
+        raise UserError(f"{run} holds a run already: give another --out, or remove it")
+
+
+def _train(options: argparse.Namespace) -> int:
+    if not options.dataset:
+        alone = [f"--{name}" for name in ("env", "reward_features", "resume") if getattr(options, name)]
+        if alone:
+            raise UserError(f"{', '.join(alone).replace('_', '-')} needs --dataset, a directory of demonstrations")
+        code = _graph(options)
+        if code == 0:
+            _finish(Path(options.out))
+        return code
+    return _train_here(options)
+
+
+def _train_here(options: argparse.Namespace) -> int:
+    from irl_ros.learning.config import ConfigError, TrainConfig  # torch takes seconds to import
+    from irl_ros.learning.train import train
+
+    try:
+        config = TrainConfig(
+            method=options.method, seed=options.seed, environment_steps=options.steps, device=options.device
+        )
+        config = dataclasses.replace(config, workers=options.workers) if options.workers else config
+        demonstrations = _demonstrations(options)
+        observer = _interruptible_observer()
+        result = train(demonstrations, config, options.out, observer, options.resume)
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    observer.close()
+    if result.cancelled:
+        print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
+        return INTERRUPTED
+    _finish(Path(options.out))
+    return 0
+
+
+def _demonstrations(options: argparse.Namespace) -> Demonstrations:
+    from irl_ros.learning.environment import env_contract, standardise
+
+    features = tuple(options.reward_features)
+    if options.env:
+        contract = env_contract(options.env, options.horizon or None, features)
+    else:
+        contract = Contract.load(options.robot, options.task)
+        if features:
+            contract = dataclasses.replace(
+                contract, task=dataclasses.replace(contract.task, reward_features=features)
+            )
+    demonstrations, rejected = load_dataset(options.dataset, contract)
+    for reason in rejected:
+        print(f"not used: {reason}", file=sys.stderr)
+    return standardise(demonstrations) if options.env else demonstrations
+
+
+def _interruptible_observer() -> Any:
+    """A progress bar; the first Ctrl-C ends the training after the iteration, saved, the second at once."""
+    from irl_ros.learning.observer import ProgressObserver
+
+    class Interruptible(ProgressObserver):
+        stopped = False
+
+        def should_stop(self) -> bool:
+            return self.stopped
+
+    observer = Interruptible()
+
+    def stop(_signal: int, _frame: object) -> None:
+        observer.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping after this iteration; Ctrl-C again ends at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, stop)
+    return observer
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from irl_ros.learning.environment import EnvSpec
+    from irl_ros.learning.rollout import Rollouts
+    from irl_ros.learning.train import EVALUATION_SEED, success_figures
+
+    if options.episodes < 1 or options.seed < 0:
+        raise UserError("--episodes must be at least 1 and --seed at least 0")
+    checkpoint = Checkpoint.load(options.checkpoint)
+    seeds = [EVALUATION_SEED + 100_000 * options.seed + k for k in range(options.episodes)]
+    with Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
+        figures = success_figures(rollouts.evaluate(checkpoint.policy_arrays, seeds))
+    print(json.dumps({"checkpoint": options.checkpoint, "episodes": options.episodes, **figures}, indent=1))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    run = Path(options.directory)
+    if not (run / "checkpoint").is_dir():
+        raise UserError(f"{run} holds no run: there is no checkpoint in it")
+    _finish(run)
+    return 0
+
+
+def _finish(run: Path, **more: Any) -> None:
+    """Summary, report, and the last lines."""
+    from irl_ros.report import write_report
+    from irl_ros.summary import sentences, write_summary
+
+    summary = write_summary(run, **more)
+    report = write_report(run)
+    print("\n".join(["", *sentences(summary)]))
+    for what, path in (("checkpoint", run / "checkpoint"), ("figures", run / "summary.json"), ("report", report)):
+        print(f"{what}: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
