@@ -85,9 +85,6 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
         metavar="FEATURE",
         help="what the reward sees: obs[0:3], obs[0:3]-obs[3:6], norm(obs[0:3]), next(...), action, a field's name",
     )
-    command.add_argument("--workers", type=int, default=0, help="simulation processes; 0: one per core, two at most")
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks learn")
-    command.add_argument("--resume", action="store_true", help="go on where an interrupted training in --out stopped")
     command.set_defaults(run=_train)
 
 
