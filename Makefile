@@ -71,7 +71,7 @@ $(READY): constraints.txt setup.py
 		exit 1
 	fi
 	# torch first and exactly: a resolver left to choose may take the newest build and gigabytes of CUDA packages.
-	$(PIP) --quiet torch==2.13.0 setuptools wheel
-	$(PIP) --quiet $(if $(DISTRIBUTION),,$(ROS_WHEELS)) numpy
-	$(PIP) --no-build-isolation --editable '.[test]' | { grep -v '^Requirement already' || true; }
+	$(PIP) torch==2.13.0 setuptools wheel
+	$(PIP) $(if $(DISTRIBUTION),,$(ROS_WHEELS)) numpy
+	$(PIP) --no-build-isolation --editable '.[test]'
 	touch $@
