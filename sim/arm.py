@@ -7,8 +7,9 @@ command gives one motion.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +123,7 @@ class Arm:
         self._n = robot.n_joints
         self._gains = [self.position_gain] * self._n, [self.velocity_gain] * self._n
         self._clean = self._bullet.saveState()
+        self._floor: int | None = None
         self._follower = TrajectoryFollower(np.array(robot.home))
         self.reset(np.array(robot.home))
 
@@ -210,18 +212,33 @@ class Arm:
 
     def add_marker(self, position: np.ndarray, radius: float = 0.03) -> int:
         """A green sphere without mass or contact at `position` [m]; returns its body for :meth:`move_marker`."""
-        shape = self._bullet.createVisualShape(pybullet.GEOM_SPHERE, radius=radius, rgbaColor=[0.1, 0.7, 0.3, 0.9])
-        return self._bullet.createMultiBody(baseVisualShapeIndex=shape, basePosition=list(position))
+        return self._add_scenery(position, pybullet.GEOM_SPHERE, radius=radius, rgbaColor=[0.1, 0.7, 0.3, 0.9])
 
     def move_marker(self, marker: int, position: np.ndarray) -> None:
         self._bullet.resetBasePositionAndOrientation(marker, list(position), [0, 0, 0, 1])
 
     def render(self, width: int = 480, height: int = 360) -> np.ndarray:
         """A picture of the scene, uint8, shape (height, width, 3); software rendering, no screen needed."""
-        view = self._bullet.computeViewMatrix([1.5, -1.1, 1.0], [0.25, 0.0, 0.35], [0, 0, 1])
-        projection = self._bullet.computeProjectionMatrixFOV(45, width / height, 0.05, 5.0)
-        image = self._bullet.getCameraImage(width, height, view, projection, renderer=pybullet.ER_TINY_RENDERER)
+        self._lay_floor()
+        view = self._bullet.computeViewMatrix([1.2, -0.85, 0.8], [0.28, 0.0, 0.36], [0, 0, 1])
+        projection = self._bullet.computeProjectionMatrixFOV(42, width / height, 0.05, 8.0)
+        image = self._bullet.getCameraImage(
+            width, height, view, projection, shadow=1, lightDirection=[1, -2, 4], renderer=pybullet.ER_TINY_RENDERER
+        )
         return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[..., :3]
+
+    def _lay_floor(self) -> None:
+        """Under the first picture: without shadows on a floor nobody sees how far away things are."""
+        if self._floor is None:
+            size, colour = [1.0, 1.0, 0.005], [0.84, 0.87, 0.9, 1]
+            self._floor = self._add_scenery([0.2, 0, -0.006], pybullet.GEOM_BOX, halfExtents=size, rgbaColor=colour)
+
+    def _add_scenery(self, position: Sequence[float], kind: int, **shape: Any) -> int:
+        """A body to be looked at alone. No multibody: with one more of these :meth:`reset` could not restore."""
+        visual = self._bullet.createVisualShape(kind, **shape)
+        return self._bullet.createMultiBody(
+            baseVisualShapeIndex=visual, basePosition=list(position), useMaximalCoordinates=1
+        )
 
     def close(self) -> None:
         if self._bullet.isConnected():
