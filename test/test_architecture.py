@@ -14,7 +14,8 @@ FLOORS = (
     ("irl_ros.models",),
     ("irl_ros.checkpoint",),
     ("irl_ros.learning", "irl_ros.control"),
-    tuple(f"irl_ros.{room}" for room in ("nodes", "options", "bringup", "launching", "starter", "report", "cli")),
+    ("irl_ros.nodes", "irl_ros.options", "irl_ros.bringup", "irl_ros.launching", "irl_ros.starter")
+    + ("irl_ros.summary", "irl_ros.report", "irl_ros.cli"),
 )
 NODE_IN_THE_SIMULATION = "irl_ros_sim.arm_node"
 """Stands on the top floor with the other nodes."""
