@@ -11,7 +11,7 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -105,6 +105,10 @@ class Robot:
     workspace_upper: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.joint_names or self.joint_states.latched:
+            raise ContractError(f"robot {self.name}: it needs at least one joint, and a max_age of its joint_states")
+        if not _is_box(self.workspace_lower, self.workspace_upper):
+            raise ContractError(f"robot {self.name}: workspace needs lower and upper of three numbers, lower < upper")
         for name, lower, upper, home, velocity in zip(
             self.joint_names, self.position_lower, self.position_upper, self.home, self.velocity_limit
         ):
@@ -166,7 +170,7 @@ class Contract:
     def load(cls, robot: str, task: str) -> Contract:
         """Read robot and task by name (from the package's config) or by path of a YAML file."""
         parsed = load_robot(robot)
-        return cls(parsed, _parse_task(_read_config("tasks", task), parsed))
+        return cls(parsed, _parsed(_parse_task, _read_config("tasks", task), parsed))
 
     @property
     def observation_size(self) -> int:
@@ -223,7 +227,9 @@ class Contract:
         """The contract that :meth:`to_dict` wrote; raises ContractError on anything else."""
         try:
             return cls(_robot_from_dict(data["robot"]), _task_from_dict(data["task"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except ContractError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ContractError(f"this is no contract written by irl_ros: {error!r}") from None
 
     def differences(self, other: Contract, recorded: bool = False) -> list[str]:
@@ -280,7 +286,7 @@ def halt_trajectory(contract: Contract, measured: np.ndarray) -> JointTrajectory
 
 def load_robot(robot: str) -> Robot:
     """The robot of that name (from the package's config) or of that YAML file; raises ContractError."""
-    return _parse_robot(_read_config("robots", robot))
+    return _parsed(_parse_robot, _read_config("robots", robot))
 
 
 def share_directory() -> Path:
@@ -341,7 +347,25 @@ def _take(data: Mapping[str, Any], key: str, where: str) -> Any:
 def _check_keys(data: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
     for key in data:
         if key not in valid:
-            raise ContractError(f"{where}: unknown key {key!r}.{did_you_mean(str(key), valid)}")
+            shown = [v for v in valid if v != "_path"]
+            raise ContractError(f"{where}: unknown key {key!r}.{did_you_mean(str(key), shown)}")
+
+
+def _parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> Any:
+    """What `parse` makes of a file's content; a value of the wrong form becomes a ContractError that names the file."""
+    try:
+        return parse(data, *more)
+    except ContractError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ContractError(
+            f"{data['_path']}: a value has the wrong form ({error}); compare with the files in irl_ros' config directory"
+        ) from None
+
+
+def _is_box(lower: tuple[float, ...], upper: tuple[float, ...]) -> bool:
+    """Whether these are opposite corners; a robot without a workspace has two empty ones."""
+    return len(lower) == len(upper) and len(lower) in (0, 3) and all(a < b for a, b in zip(lower, upper))
 
 
 def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) -> Topic:
@@ -349,6 +373,8 @@ def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) ->
     if not commands and ("max_age" in data) == bool(data.get("latched")):
         raise ContractError(f"{where}: give either max_age [s] or latched: true")
     age = data.get("max_age")
+    if age is not None and not float(age) > 0:
+        raise ContractError(f"{where}: max_age must be above 0 s, not {age}")
     return Topic(_take(data, "name", where), _take(data, "type", where), None if age is None else float(age))
 
 
