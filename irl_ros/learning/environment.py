@@ -22,9 +22,9 @@ class EnvSpec:
 
     contract: Contract
 
-    def make(self) -> gymnasium.Env:
-        """The env, without gymnasium's per-step checks; a robot's env gets the contract itself."""
-        kwargs = {"contract": self.contract} if self.contract.robot is not None else {}
+    def make(self, **options: Any) -> gymnasium.Env:
+        """The env, without gymnasium's per-step checks; a robot's env gets the contract itself. `options` go to it."""
+        kwargs = {"contract": self.contract, **options} if self.contract.robot is not None else options
         return gymnasium.make(self.contract.task.env, disable_env_checker=True, max_episode_steps=-1, **kwargs)
 
 
