@@ -30,8 +30,17 @@ class QuadraticReward(nn.Module):
         self.A = nn.Parameter(torch.empty(n_outputs, hidden[-1]))
         nn.init.orthogonal_(self.A, 0.5, generator=generator)
         self.b = nn.Parameter(torch.zeros(n_outputs))
+        self._forget_the_origin(generator)
         self.register_buffer("bound", torch.tensor(bound))
         self.register_buffer("w_u", torch.tensor(w_u))
+
+    @torch.no_grad()
+    def _forget_the_origin(self, generator: torch.Generator) -> None:
+        """Random biases. With zeros the cost is least at φ = 0, which for features relative to a goal is the goal: an
+        untrained reward then teaches a clone to reach, and nothing shows what was learned.
+        """
+        for bias in (*(layer.bias for layer in self.cost), self.b):
+            nn.init.uniform_(bias, -1.0, 1.0, generator=generator)
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
         """Reward, shape (…,), of scaled reward features (…, n_features) and actions (…, n_actions)."""
