@@ -16,7 +16,10 @@ class Kinematics:
     """Kinematics of `robot`'s end effector frame; `urdf` is the URDF's text (default: the robot's own file)."""
 
     def __init__(self, robot: Robot, urdf: str | None = None):
-        model = pinocchio.buildModelFromXML(urdf if urdf is not None else robot.urdf_path().read_text())
+        try:
+            model = pinocchio.buildModelFromXML(urdf if urdf is not None else robot.urdf_path().read_text())
+        except ValueError as error:
+            raise ContractError(f"robot {robot.name}: its URDF cannot be read: {error}") from None
         missing = [n for n in robot.joint_names if not model.existJointName(n)]
         if missing:
             raise ContractError(f"robot {robot.name}: its URDF has no joint {', '.join(missing)}")
@@ -28,22 +31,30 @@ class Kinematics:
             if model.existJointName(name):
                 self._q[model.idx_qs[model.getJointId(name)]] = value
         self._index_q = np.array([model.idx_qs[model.getJointId(n)] for n in robot.joint_names])
+        # A continuous joint's configuration is a point on the unit circle: two numbers, cosine and sine.
+        self._continuous = np.flatnonzero([model.nqs[model.getJointId(n)] == 2 for n in robot.joint_names])
         self._index_v = np.array([model.idx_vs[model.getJointId(n)] for n in robot.joint_names])
         self._frame = model.getFrameId(robot.end_effector_frame)
 
     def position(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,), from joint positions [rad], shape (n_joints,)."""
-        self._q[self._index_q] = joint_position
+        self._set(joint_position)
         pinocchio.framesForwardKinematics(self._model, self._data, self._q)
         return self._data.oMf[self._frame].translation.copy()
 
     def jacobian(self, joint_position: np.ndarray) -> np.ndarray:
         """d position / d joint_position [m/rad], shape (3, n_joints)."""
-        self._q[self._index_q] = joint_position
+        self._set(joint_position)
         full = pinocchio.computeFrameJacobian(
             self._model, self._data, self._q, self._frame, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )
         return full[:3, self._index_v]
+
+    def _set(self, joint_position: np.ndarray) -> None:
+        self._q[self._index_q] = joint_position
+        if len(self._continuous):
+            index, angle = self._index_q[self._continuous], joint_position[self._continuous]
+            self._q[index], self._q[index + 1] = np.cos(angle), np.sin(angle)
 
     def displacement(self, joint_position: np.ndarray, delta: np.ndarray, damping: float = 0.05) -> np.ndarray:
         """Joint displacement [rad] that moves the end effector by `delta` [m]: damped least squares."""
