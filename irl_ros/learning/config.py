@@ -33,6 +33,9 @@ class RewardConfig:
     updates: int = 40
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
+    step_decay: float = 5.0
+    """The k-th reward step's learning rate is learning_rate / (1 + k / step_decay): two players that both keep moving
+    never settle, and a policy as good as the demonstrations drifts off again. 0: no decay."""
     background_batches: int = 20
     """Batches of past samples kept; the fusion mixture runs over just the policies that drew them."""
     minibatch: int = 80
@@ -42,10 +45,12 @@ class RewardConfig:
     lcr: float = 100.0
     """Weight of the local-constant-rate regulariser, demonstrations and samples. At 1 and below the cost saturates
     everywhere but near the demonstrations and the policy step has nothing to climb."""
-    mono: float = 100.0
+    mono: float = 1000.0
     """Weight of the monotonic regulariser, demonstrations only."""
-    mono_margin: float = 0.0
-    """Rise of cost per step that the monotonic regulariser allows: 1 in the reference code, −1 in the paper's text."""
+    mono_margin: float = -0.02
+    """Rise of cost per step that the monotonic regulariser allows. Negative, as in the paper's text (−1, for its scale
+    of cost): the cost must fall all along a demonstration. At 0 and above (the reference code has +1) the cost flattens
+    out once policy and demonstrations match on average, and some goals are no longer reached."""
     bound: float = 10.0
     """Upper bound of the quadratic cost per step."""
     w_u: float = 0.01

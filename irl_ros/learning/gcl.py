@@ -142,8 +142,14 @@ class GuidedCostLearning:
         )
         self.window: list[tuple[Batch, GaussianPolicy]] = []
 
-    def update(self, samples: Batch, policy: GaussianPolicy, generator: torch.Generator) -> dict[str, float]:
+    def update(
+        self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
+    ) -> dict[str, float]:
         """Add the batch that `policy` drew to the background and improve the reward; returns the health figures."""
+        config = self._config
+        decay = 1 + iteration / config.step_decay if config.step_decay else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate / decay
         self.window.append((samples, copy.deepcopy(policy).requires_grad_(False)))
         self.window = self.window[-self._config.background_batches :]
         background = Batch.cat([batch for batch, _ in self.window])

@@ -142,7 +142,7 @@ class _Run:
         first = self._iteration * self._config.batch_episodes
         seeds = [_episode_seed(self._config.seed, first + k) for k in range(self._config.batch_episodes)]
         samples = self._featurizer.trajectories(rollouts.sample(self._policy.arrays(), seeds))
-        metrics = self._method.update(samples, self._policy, generator)
+        metrics = self._method.update(samples, self._policy, self._iteration, generator)
         with torch.no_grad():
             reward = self._method.reward(samples.features, samples.actions)
         return {**metrics, **self._step.improve(samples, reward, self._iteration == 0, generator)}
