@@ -39,7 +39,7 @@ class Options:
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
-    real_time_factor: float = option(5.0, "simulated seconds per second", minimum=0.1)
+    real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)
     gui: bool = option(False, "show the simulated arm in a window")
     simulate: bool = option(True, "a simulated arm, and a session that conducts it; false: your robot, and you")
     teleop: str = option("scripted", "who demonstrates; hand_guiding: no teleoperation", choices=TELEOP_MODES)
