@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from irl_ros.contract import Contract, joint_target, target_trajectory
+from irl_ros.contract import Contract, ContractError, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 
@@ -29,6 +29,8 @@ class ReachEnv(gymnasium.Env):
         self.contract = contract if contract is not None else Contract.load(robot, "reach")
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.contract.task.rate)}
+        if not self.contract.robot.workspace_lower:
+            raise ContractError(f"robot {self.contract.robot.name}: reach needs its workspace, where goals may lie")
         n, m = self.contract.observation_size, self.contract.action_size
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (m,), np.float64)
