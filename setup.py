@@ -14,6 +14,7 @@ setup(
         "irl_ros.learning",
         "irl_ros.control",
         "irl_ros.nodes",
+        "irl_ros.report",
         "irl_ros_sim",
         "irl_ros_sim.tasks",
     ],
