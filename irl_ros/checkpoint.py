@@ -22,6 +22,7 @@ from irl_ros.contract import Contract, ContractError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+UNFINISHED = ".part"  # ending of files that a killed writer leaves
 Arrays = dict[str, np.ndarray]
 
 
@@ -75,9 +76,9 @@ def save_groups(
     manifest = {"format": FORMAT, "kind": kind, "sha256": _digest(body), **body}
     _write(directory / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
     current = {entry["file"] for entry in files.values()}
-    for path in directory.glob("*.safetensors"):
+    for path in (*directory.glob("*.safetensors"), *directory.glob(f".*{UNFINISHED}")):
         if path.name not in current:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def load_groups(
@@ -86,15 +87,22 @@ def load_groups(
     """What :func:`save_groups` wrote, verified against its hashes; raises CheckpointError."""
     directory = Path(directory)
     manifest = _read_manifest(directory / MANIFEST, kind)
-    return {name: _read_group(directory, manifest, name) for name in names}, manifest["description"]
+    while True:
+        try:
+            return {name: _read_group(directory, manifest, name) for name in names}, manifest["description"]
+        except CheckpointError:
+            newer = _read_manifest(directory / MANIFEST, kind)
+            if newer["sha256"] == manifest["sha256"]:
+                raise
+            manifest = newer  # replaced while we read, and its files removed
 
 
 def _read_manifest(path: Path, kind: str) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(path.read_bytes(), parse_constant=_refuse)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); is this a {kind} directory?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, not JSON ({error})") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         raise CheckpointError(f"{path}: not a {kind} written by irl_ros")
@@ -113,7 +121,7 @@ def _read_group(directory: Path, manifest: Mapping[str, Any], name: str) -> Arra
         entry = manifest["files"][name]
         path = directory / Path(entry["file"]).name  # never outside the directory
         data, expected = path.read_bytes(), entry["sha256"]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise CheckpointError(f"{directory / MANIFEST}: names no file for {name!r}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
@@ -125,13 +133,17 @@ def _read_group(directory: Path, manifest: Mapping[str, Any], name: str) -> Arra
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:
     """Temporary file, fsync, rename, fsync of the directory: after a crash the file is the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
