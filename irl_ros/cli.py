@@ -140,7 +140,7 @@ def _train_here(options: argparse.Namespace) -> int:
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
-    _finish(Path(options.out))
+    _finish(Path(options.out), dataset=options.dataset)
     return 0
 
 
@@ -206,13 +206,13 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _finish(run: Path, **more: Any) -> None:
+def _finish(run: Path, dataset: str | None = None, **more: Any) -> None:
     """Summary, report, and the last lines."""
     from irl_ros.report import write_report
     from irl_ros.summary import sentences, write_summary
 
     summary = write_summary(run, **more)
-    report = write_report(run)
+    report = write_report(run, dataset)
     print("\n".join(["", *sentences(summary)]))
     for what, path in (("checkpoint", run / "checkpoint"), ("figures", run / "summary.json"), ("report", report)):
         print(f"{what}: {path}")
