@@ -52,6 +52,7 @@ def log_partition(cost: Tensor, log_z: Tensor) -> Tensor:
 
 def effective_sample_size(log_w: Tensor) -> float:
     """(Σw)² / Σw² from unnormalised log-weights, shape (M,)."""
+    log_w = log_w - log_w.max()  # far from zero float32 has few digits left
     return float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
 
 
