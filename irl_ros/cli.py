@@ -208,11 +208,14 @@ def _report(options: argparse.Namespace) -> int:
 
 def _finish(run: Path, dataset: str | None = None, **more: Any) -> None:
     """Summary, report, and the last lines."""
-    from irl_ros.report import write_report
-    from irl_ros.summary import sentences, write_summary
+    from irl_ros.report import RunError, write_report
+    from irl_ros.summary import SummaryError, sentences, write_summary
 
-    summary = write_summary(run, **more)
-    report = write_report(run, dataset)
+    try:
+        summary = write_summary(run, **more)
+        report = write_report(run, dataset)
+    except (RunError, SummaryError) as error:
+        raise UserError(str(error)) from None
     print("\n".join(["", *sentences(summary)]))
     for what, path in (("checkpoint", run / "checkpoint"), ("figures", run / "summary.json"), ("report", report)):
         print(f"{what}: {path}")

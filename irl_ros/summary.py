@@ -13,10 +13,16 @@ import irl_ros
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "pin", "mcap", "rosbags", "ros-kilted-rclpy")
 
 
+class SummaryError(ValueError):
+    """A run directory without a training's figures, or with damaged ones; the message names the file."""
+
+
 def write_summary(run: str | Path, **more: Any) -> dict[str, Any]:
-    """Join a run's training and deployment figures and `more` into ``summary.json``; returns them."""
+    """Join a run's training and deployment figures and `more` into ``summary.json``; returns them. SummaryError."""
     run = Path(run)
     figures = _read(run / "training" / "result.json")
+    if not figures:
+        raise SummaryError(f"{run}: no training/result.json, so no training has ended here; train with --out {run}")
     deployment = _read(run / "deployment.json")
     deployed = {key: deployment.get(key) for key in ("deployed_success", "deployed_episodes")}
     summary = {**figures, **deployed, **more, "versions": versions()}
@@ -50,8 +56,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         )
     else:
         lines.append(
-            f"simulated, {episodes} episodes: {summary['policy_success']:.0%} successes, return of the env's own "
-            f"reward {summary['policy_return']:.2f}"
+            f"simulated, {episodes} episodes: mean return of the env's own reward {summary['policy_return']:.4g}; "
+            f"of a clone of the same demonstrations: {summary['behaviour_cloning_return']:.4g}"
         )
     if summary.get("deployed_episodes"):
         successes = round(summary["deployed_success"] * summary["deployed_episodes"])
@@ -60,4 +66,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise SummaryError(f"{path}: damaged, not JSON ({error}); remove it to go on without it") from None

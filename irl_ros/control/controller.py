@@ -26,7 +26,8 @@ class Controller:
         self._inputs = Features(self.contract, self.contract.task.policy_inputs)
         try:
             self._policy = Policy.from_arrays(checkpoint.policy_arrays, self.contract)
-            self._reward = Reward.from_arrays(checkpoint.reward_arrays, self.contract)
+            learned = checkpoint.reward_arrays  # behaviour cloning learns none
+            self._reward = Reward.from_arrays(learned, self.contract) if learned else None
             self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
         except (KeyError, LikenessError) as error:
             raise CheckpointError(f"the checkpoint's arrays are incomplete: {error}") from None
@@ -49,9 +50,9 @@ class Controller:
         """The policy's mean action, shape (action_size,); not yet clipped to [-1, 1]."""
         return self._policy.mean(observation)
 
-    def reward(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
-        """Learned reward of executing `action` at `observation`."""
-        return self._reward(observation, action, next_observation)
+    def reward(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float | None:
+        """Learned reward of executing `action` at `observation`; None where the method learns no reward."""
+        return None if self._reward is None else self._reward(observation, action, next_observation)
 
     def likeness(self, observation: np.ndarray) -> float:
         """Percentile [0, 100] of the distance to the nearest demonstrated state; 100 is as close as any."""
@@ -62,7 +63,8 @@ class Controller:
         observation = np.zeros(self.contract.observation_size)
         try:
             action = self.act(observation)
-            results = np.array([*action, self.reward(observation, action, observation), self.likeness(observation)])
+            reward = self.reward(observation, action, observation)
+            results = np.array([*action, reward if reward is not None else 0.0, self.likeness(observation)])
         except (ValueError, IndexError, TypeError) as error:
             raise CheckpointError(f"the checkpoint's networks do not fit its contract: {error}") from None
         if action.shape != (self.contract.action_size,) or not np.isfinite(results).all():

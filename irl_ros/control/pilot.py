@@ -130,7 +130,7 @@ class Pilot:
         reward = None
         if self.gate.armed and self._executed is not None:
             reward = self.controller.reward(*self._executed, observation)
-            self._return += reward
+            self._return += reward or 0.0
         return Score(self.controller.likeness(observation), reward, self._return)
 
     def _command(self, observation: np.ndarray, action: np.ndarray, clock: Callable[[], float]) -> None:

@@ -162,6 +162,7 @@ class _Run:
             "demonstration_success": float(np.mean(labels)) if labels else None,
             "behaviour_cloning_success": cloned["success"],
             "behaviour_cloning_success_2cm": cloned["success_2cm"],
+            "behaviour_cloning_return": cloned["return"],
             "policy_success": learned["success"],
             "policy_success_2cm": learned["success_2cm"],
             "policy_median_distance": learned["median_distance"],

@@ -31,7 +31,7 @@ from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import POSE_TOPICS, Contract, ContractError, Topic, load_robot
 from irl_ros.control.controller import Controller
-from irl_ros.control.gate import Command, GateError, Halt
+from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.pilot import Pilot, Score
 from irl_ros.nodes import diagnostics, markers, process
 from irl_ros.nodes.lifecycle import transition
@@ -261,7 +261,10 @@ class PolicyRunner(LifecycleNode):
         trajectory = messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, names, result.trajectory)
         self._commands.publish(trajectory)
         if isinstance(result, Halt):
-            self.get_logger().warning(f"halt: {result.reason}")
+            if self._pilot.gate.state is GateState.DISARMED:  # asked for
+                self.get_logger().info(f"halt: {result.reason}")
+            else:
+                self.get_logger().warning(f"halt: {result.reason}")
             return
         self._actions.publish(Float64MultiArray(data=result.action.tolist()))
         self._monitor.limited.update(result.limited)

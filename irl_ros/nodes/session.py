@@ -68,7 +68,7 @@ class Session(Node):
         self._contract = Contract.load(self._settings.robot, self._settings.task)
         self.done, self.exit_code = False, 0
         self._success: bool | None = None
-        self._episode_return = 0.0
+        self._episode_return: float | None = None
         self._state_stamp = -1.0
         self.create_subscription(Bool, "arm_sim/success", self._on_success, LATCHED)
         self.create_subscription(JointState, self._contract.robot.joint_states.name, self._on_state, SENSOR)
@@ -130,7 +130,7 @@ class Session(Node):
     def _drive(self, seed: int) -> Script:
         """One episode on a fresh scene; returns its seed, success and learned return."""
         yield from self._reset(seed)
-        self._episode_return = 0.0
+        self._episode_return = None
         yield from self._insist("policy_runner/enable", SetBool, SetBool.Request(data=True))
         yield from self._sleep((self._contract.task.horizon + 1) * self._contract.task.period)
         result = {"seed": seed, "success": bool(self._success), "learned_return": self._episode_return}
@@ -143,8 +143,9 @@ class Session(Node):
         path = Path(self._settings.out) / "deployment.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(summary, indent=1) + "\n")
-        median = statistics.median(r["learned_return"] for r in results)
-        self.get_logger().info(f"{successes} of {len(results)} episodes succeeded, median learned return {median:.1f}")
+        returns = [r["learned_return"] for r in results if r["learned_return"] is not None]
+        judged = f", median learned return {statistics.median(returns):.1f}" if returns else ""
+        self.get_logger().info(f"{successes} of {len(results)} episodes succeeded{judged}")
 
     def _seed(self, base: int, k: int) -> int:
         return base + (self._settings.seed * EPISODES_PER_SEED + k) % 10**8
