@@ -10,19 +10,18 @@ import pytest
 import torch
 
 from irl_ros.learning.batch import Batch
-from irl_ros.learning.config import CloneConfig, RewardConfig
+from irl_ros.learning.config import CloneConfig, RewardConfig, TrainConfig
 from irl_ros.learning.density import DemonstrationDensity, trajectory_log_prob
+from irl_ros.learning.fusion import effective_sample_size, fusion_log_z, log_partition
 from irl_ros.learning.gcl import (
     GuidedCostLearning,
-    effective_sample_size,
-    fusion_log_z,
     gcl_loss,
     ioc_loss,
     local_constant_rate,
-    log_partition,
     monotonic,
     tempered_weights,
 )
+from irl_ros.learning.method import Problem
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import QuadraticReward
 
@@ -253,8 +252,8 @@ CLONE = CloneConfig(steps=40)
 
 
 def learner(demos: Batch, **options) -> GuidedCostLearning:
-    density = DemonstrationDensity.fit(demos, CLONE, generator(0))
-    return GuidedCostLearning(demos, density, RewardConfig(**options), seed=0)
+    config = TrainConfig(clone=CLONE, reward=RewardConfig(**options))
+    return GuidedCostLearning(Problem(demos, config, 0.9, generator(0)))
 
 
 def policies(n: int) -> list[GaussianPolicy]:
@@ -269,7 +268,7 @@ def test_the_reward_of_demonstrations_rises_above_that_of_samples():
         metrics = method.update(batch(20, 10 + k, 1.5), policy, k, generator(k))
     fresh_demos, fresh_samples = batch(30, 50, 0.0), batch(30, 51, 1.5)
     with torch.no_grad():
-        demo, sample = (method.reward(b.features, b.actions).mean().item() for b in (fresh_demos, fresh_samples))
+        demo, sample = (method.policy_reward(b, policy).mean().item() for b in (fresh_demos, fresh_samples))
     assert demo > sample + 0.1
     assert metrics["gcl/reward_gap"] > 0 and all(math.isfinite(v) for v in metrics.values())
 
@@ -282,8 +281,8 @@ def test_the_background_is_a_window_of_batches_with_the_policies_that_drew_them(
         method.update(samples, policy, k, generator(k))
         with torch.no_grad():
             policy.log_std.add_(1.0)  # what is kept must be a copy
-    assert len(method.window) == 2
-    for (samples, kept), expected, policy in zip(method.window, drawn[1:], drew[1:]):
+    assert len(method.window.entries) == 2
+    for (samples, kept), expected, policy in zip(method.window.entries, drawn[1:], drew[1:]):
         assert all(torch.equal(a, b) for a, b in zip(samples, expected))
         assert torch.equal(kept.log_std, policy.log_std - 1.0)
 
@@ -294,8 +293,8 @@ def test_the_mixture_holds_the_windows_policies_and_the_demonstrations_density_l
     drew = policies(2)
     for k, policy in enumerate(drew):
         method.update(batch(3, 10 + k), policy, k, generator(k))
-    samples = Batch.cat([b for b, _ in method.window])
-    log_q = method._log_q(samples)
+    samples = Batch.cat([b for b, _ in method.window.entries])
+    log_q = method.window.log_q()
     assert log_q.shape == (3, 6 + 4)
     for row, policy in zip(log_q, drew):
         torch.testing.assert_close(row[:6], trajectory_log_prob(policy, samples))
@@ -308,12 +307,12 @@ def test_the_mixture_holds_the_windows_policies_and_the_demonstrations_density_l
 def test_equal_seeds_give_equal_rewards_and_a_constant_reward_stays():
     demos, (policy,) = batch(4, 1), policies(1)
     first, second, still = (learner(demos, constant=c) for c in (False, False, True))
-    start = still.reward.arrays()
+    start = still.reward_arrays()
     for method in (first, second, still):
         method.update(batch(5, 9), policy, 0, generator(3))
-    assert all(np.array_equal(first.reward.arrays()[k], second.reward.arrays()[k]) for k in start)
-    assert all(np.array_equal(still.reward.arrays()[k], start[k]) for k in start)
-    assert any(not np.array_equal(first.reward.arrays()[k], start[k]) for k in start)
+    assert all(np.array_equal(first.reward_arrays()[k], second.reward_arrays()[k]) for k in start)
+    assert all(np.array_equal(still.reward_arrays()[k], start[k]) for k in start)
+    assert any(not np.array_equal(first.reward_arrays()[k], start[k]) for k in start)
 
 
 def test_options_are_frozen():

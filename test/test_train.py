@@ -18,9 +18,10 @@ from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations, Episode
 from irl_ros.learning.config import CloneConfig, ConfigError, PolicyStepConfig, RewardConfig, TrainConfig
 from irl_ros.learning.environment import EnvSpec, env_contract, standardise
+from irl_ros.learning.methods import METHODS
 from irl_ros.learning.observer import SilentObserver
 from irl_ros.learning.rollout import Rollouts
-from irl_ros.learning.train import METHODS, Result, train
+from irl_ros.learning.train import Result, train
 from irl_ros.models.inference import Policy, Reward
 from irl_ros.models.likeness import Likeness
 
@@ -135,7 +136,7 @@ def test_resuming_without_or_with_a_damaged_state_is_refused(brief, tmp_path):
     with pytest.raises(CheckpointError, match="state/manifest.json: cannot be read"):
         train(brief, QUICK, tmp_path / "nothing", resume=True)
     train(brief, QUICK, tmp_path, StopAt(1))
-    (path,) = (tmp_path / "training/state").glob("value-*.safetensors")
+    (path,) = (tmp_path / "training/state").glob("network_value-*.safetensors")
     path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
     with pytest.raises(CheckpointError, match="damaged"):
         train(brief, QUICK, tmp_path, resume=True)

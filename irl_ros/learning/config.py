@@ -56,7 +56,7 @@ class RewardConfig:
     w_u: float = 0.01
     """Weight of the action penalty ‖u‖²."""
     constant: bool = False
-    """Ablation: the reward stays constant, so that only the policy step itself could improve the policy."""
+    """Ablation: the reward stays as it was drawn, so that only the policy step itself could improve the policy."""
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,18 @@ Deviations, each measured in docs/architecture.md:
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import RewardConfig
-from irl_ros.learning.density import DemonstrationDensity, trajectory_log_prob
+from irl_ros.learning.density import DemonstrationDensity
+from irl_ros.learning.fusion import FusionWindow, effective_sample_size, log_partition
+from irl_ros.learning.method import Problem, decay_learning_rate
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import QuadraticReward
 
@@ -38,22 +40,6 @@ class Weights(NamedTuple):
     w: Tensor
     beta: float
     effective_sample_size: float
-
-
-def fusion_log_z(log_q: Tensor) -> Tensor:
-    """log z_j = −log 1/k Σ_κ q_κ(τ_j), shape (M,), from log q_κ(τ_j) [nats], shape (k, M)."""
-    return math.log(len(log_q)) - torch.logsumexp(log_q, 0)
-
-
-def log_partition(cost: Tensor, log_z: Tensor) -> Tensor:
-    """Importance-sampled log Z = log 1/M Σ_j z_j exp(−c(τ_j)); arguments of shape (M,)."""
-    return torch.logsumexp(log_z - cost, 0) - math.log(len(cost))
-
-
-def effective_sample_size(log_w: Tensor) -> float:
-    """(Σw)² / Σw² from unnormalised log-weights, shape (M,)."""
-    log_w = log_w - log_w.max()  # far from zero float32 has few digits left
-    return float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
 
 
 def tempered_weights(log_w: Tensor, fraction: float) -> Weights:
@@ -129,52 +115,42 @@ def _health(demo_total: Tensor, sample_total: Tensor, log_z: Tensor, weights: We
 
 
 class GuidedCostLearning:
-    """GCL's reward step with its background window, as one of the methods of :mod:`irl_ros.learning.train`."""
+    """GCL's reward step with its background window, as a :class:`irl_ros.learning.method.Method`."""
 
-    def __init__(self, demonstrations: Batch, density: DemonstrationDensity, config: RewardConfig, seed: int):
-        generator = torch.Generator().manual_seed(seed)
-        self._demonstrations, self._density, self._config = demonstrations, density, config
-        device = demonstrations.inputs.device
-        self.reward = QuadraticReward(
-            demonstrations.features.shape[-1], generator, bound=config.bound, w_u=config.w_u
-        ).to(device)
-        self.optimiser = torch.optim.AdamW(
-            self.reward.parameters(), config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.window: list[tuple[Batch, GaussianPolicy]] = []
+    def __init__(self, problem: Problem):
+        config = self._config = problem.config.reward
+        generator = torch.Generator().manual_seed(problem.config.seed)
+        self._demonstrations = problem.demonstrations
+        density = DemonstrationDensity.fit(problem.demonstrations, problem.config.clone, problem.generator)
+        self.window = FusionWindow(problem.demonstrations, density, config.background_batches)
+        self._reward = QuadraticReward(problem.n_features, generator, bound=config.bound, w_u=config.w_u)
+        self._reward.to(problem.demonstrations.inputs.device)
+        optimiser = torch.optim.AdamW(self._reward.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.networks, self.optimisers = {"reward": self._reward}, {"reward": optimiser}
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Add the batch that `policy` drew to the background and improve the reward; returns the health figures."""
-        config = self._config
-        decay = 1 + iteration / config.step_decay if config.step_decay else 1.0
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate / decay
-        self.window.append((samples, copy.deepcopy(policy).requires_grad_(False)))
-        self.window = self.window[-self._config.background_batches :]
-        background = Batch.cat([batch for batch, _ in self.window])
-        log_z = fusion_log_z(self._log_q(background))
+        config, optimiser = self._config, self.optimisers["reward"]
+        decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
+        self.window.append(samples, policy)
+        background, log_z = self.window.background, self.window.log_z()
         n, demos = len(background), torch.arange(len(background), len(log_z))
         metrics: dict[str, float] = {}
-        for _ in range(0 if self._config.constant else self._config.updates):
-            rows = torch.randperm(n, generator=generator)[: self._config.minibatch]
-            some = background[rows]
-            loss, metrics = gcl_loss(
-                self.reward, self._demonstrations, some, log_z[torch.cat([rows, demos])], self._config
-            )
-            self.optimiser.zero_grad()
+        for _ in range(0 if config.constant else config.updates):
+            rows = torch.randperm(n, generator=generator)[: config.minibatch]
+            some = log_z[torch.cat([rows, demos])]
+            loss, metrics = gcl_loss(self._reward, self._demonstrations, background[rows], some, config)
+            optimiser.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.reward.parameters(), 10.0)
-            self.optimiser.step()
+            torch.nn.utils.clip_grad_norm_(self._reward.parameters(), 10.0)
+            optimiser.step()
         return metrics
 
-    def _log_q(self, background: Batch) -> Tensor:
-        """log q_κ(τ_j), shape (k, M): the window's policies and the demonstrations' density; samples, then demos."""
-        rows = [
-            torch.cat([trajectory_log_prob(p, background), trajectory_log_prob(p, self._demonstrations)])
-            for _, p in self.window
-        ]
-        of_samples = trajectory_log_prob(self._density.full, background)
-        of_demonstrations = self._density.log_prob_demonstrations(self._demonstrations)
-        return torch.stack([*rows, torch.cat([of_samples, of_demonstrations])])
+    def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
+        """−c: the policy step adds the entropy itself."""
+        return self._reward(samples.features, samples.actions)
+
+    def reward_arrays(self) -> dict[str, np.ndarray]:
+        return self._reward.arrays()

@@ -19,24 +19,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from irl_ros.checkpoint import Checkpoint, load_groups, save_groups
-from irl_ros.contract import Contract, did_you_mean
+from irl_ros.checkpoint import Checkpoint
+from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations
-from irl_ros.learning import state as arrays_of
-from irl_ros.learning.batch import Batch, Featurizer
+from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig
-from irl_ros.learning.density import DemonstrationDensity
 from irl_ros.learning.environment import EnvSpec
-from irl_ros.learning.gcl import GuidedCostLearning
+from irl_ros.learning.method import Method, Problem
+from irl_ros.learning.methods import ALTERNATING, CLONE, check_method
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
+from irl_ros.learning.resume import load_state, save_state
 from irl_ros.learning.rollout import Outcome, Rollouts
 from irl_ros.models import likeness
-from irl_ros.models.policies import GaussianPolicy, ValueFunction
+from irl_ros.models.policies import ValueFunction
 
-METHODS = ("bc", "gcl")
 SUCCESS_2CM = 0.02
 EVALUATION_SEED = 10**9
 """Evaluation episodes are drawn from here on, training episodes far below: no goal is seen twice."""
@@ -62,8 +61,7 @@ def train(
 
     Raises ConfigError for an unknown method, or for a resume state of another run.
     """
-    if config.method not in METHODS:
-        raise ConfigError(f"unknown method {config.method!r}.{did_you_mean(config.method, METHODS)}")
+    check_method(config.method)
     torch.set_num_threads(1)  # small networks: more threads only wait for one another
     run = _Run(demonstrations, config, Path(directory), observer or SilentObserver())
     return run.train(resume)
@@ -80,7 +78,7 @@ class _Run:
         self._featurizer = Featurizer(self._contract, self._device)
         self._batch = self._featurizer.demonstrations(demonstrations)
         steps = config.batch_episodes * self._contract.task.horizon
-        self._iterations = 0 if config.method == "bc" else math.ceil(config.environment_steps / steps)
+        self._iterations = 0 if config.method == CLONE else math.ceil(config.environment_steps / steps)
         self._steps_per_iteration = steps
         self._iteration = 0
         self._seconds = 0.0
@@ -113,10 +111,9 @@ class _Run:
             self._policy.log_std.fill_(math.log(config.policy_step.initial_std))
         value = ValueFunction(self._featurizer.n_inputs, generator).to(self._device)
         self._step = PolicyStep(self._policy, value, config.policy_step)
-        self._method = None
-        if config.method == "gcl":
-            density = DemonstrationDensity.fit(self._batch, config.clone, generator)
-            self._method = GuidedCostLearning(self._batch, density, config.reward, config.seed)
+        problem = Problem(self._batch, config, config.policy_step.discount, generator)
+        build = ALTERNATING.get(config.method)
+        self._method: Method | None = build(problem) if build else None
         self._observer.on_progress(1, {})
 
     def _learn(self, rollouts: Rollouts, log: MetricsLog, elapsed: Callable[[], float]) -> bool:
@@ -144,7 +141,7 @@ class _Run:
         samples = self._featurizer.trajectories(rollouts.sample(self._policy.arrays(), seeds))
         metrics = self._method.update(samples, self._policy, self._iteration, generator)
         with torch.no_grad():
-            reward = self._method.reward(samples.features, samples.actions)
+            reward = self._method.policy_reward(samples, self._policy)
         return {**metrics, **self._step.improve(samples, reward, self._iteration == 0, generator)}
 
     def _evaluate(self, rollouts: Rollouts) -> dict[str, Any]:
@@ -180,7 +177,7 @@ class _Run:
         Checkpoint(
             contract=self._contract,
             policy_arrays=self._policy.arrays(),
-            reward_arrays=self._method.reward.arrays() if self._method else {},
+            reward_arrays=self._method.reward_arrays() if self._method else {},
             likeness_arrays=likeness.calibrate(per_demonstration),
             urdf=robot.urdf_path().read_text() if robot is not None else "",
             provenance={**run_figures(self._demonstrations, self._config), "config": self._config.to_dict()},
@@ -199,54 +196,14 @@ class _Run:
         return {"config": config, "contract": self._contract.to_dict(), "demonstrations": digest.hexdigest()}
 
     def _save(self, seconds: float) -> None:
-        step, method = self._step, self._method
-        window = {
-            f"window_{k}": {
-                **arrays_of.prefixed("batch", arrays_of.batch_arrays(batch)),
-                **arrays_of.prefixed("policy", arrays_of.module_arrays(policy)),
-            }
-            for k, (batch, policy) in enumerate(method.window)
-        }
-        groups = {
-            "policy": arrays_of.module_arrays(step.policy),
-            "value": arrays_of.module_arrays(step.value),
-            "reward": arrays_of.module_arrays(method.reward),
-            "policy_optimiser": arrays_of.optimiser_arrays(step.policy_optimiser),
-            "value_optimiser": arrays_of.optimiser_arrays(step.value_optimiser),
-            "reward_optimiser": arrays_of.optimiser_arrays(method.optimiser),
-            **window,
-        }
-        description = {"identity": self._identity(), "iteration": self._iteration, "seconds": seconds}
-        description.update(window=len(window), metrics=self._last)
-        save_groups(self._training / "state", "training state", groups, description)
+        progress = {"iteration": self._iteration, "seconds": seconds, "metrics": self._last}
+        save_state(self._training / "state", self._step, self._method, self._identity(), progress)
 
     def _load(self) -> None:
-        modules = ("policy", "value", "reward")
-        names = (*modules, *(f"{m}_optimiser" for m in modules))
-        directory = self._training / "state"
-        groups, description = load_groups(directory, "training state", names)
-        if json.loads(json.dumps(self._identity())) != description["identity"]:
-            raise ConfigError(
-                f"{directory} belongs to a training with other options, another contract or other demonstrations; "
-                "resume with the same ones, or train without resume"
-            )
-        step, method = self._step, self._method
-        for module, name in ((step.policy, "policy"), (step.value, "value"), (method.reward, "reward")):
-            arrays_of.load_module(module, groups[name])
-        optimisers = (step.policy_optimiser, step.value_optimiser, method.optimiser)
-        for optimiser, name in zip(optimisers, names[3:]):
-            arrays_of.load_optimiser(optimiser, groups[name])
-        names = tuple(f"window_{k}" for k in range(description["window"]))
-        groups, _ = load_groups(directory, "training state", names)
-        method.window = [self._load_window(groups[name]) for name in names]
-        self._iteration, self._seconds = description["iteration"], description["seconds"]
-        self._last = description["metrics"]
-
-    def _load_window(self, arrays: dict[str, np.ndarray]) -> tuple[Batch, GaussianPolicy]:
-        policy = GaussianPolicy(self._featurizer.n_inputs, self._contract.action_size, torch.Generator())
-        arrays_of.load_module(policy, arrays_of.under("policy", arrays))
-        batch = arrays_of.load_batch(arrays_of.under("batch", arrays), self._device)
-        return batch, policy.to(self._device).requires_grad_(False)
+        if self._method is None:
+            raise ConfigError("behaviour cloning takes seconds and leaves nothing to resume from; train without resume")
+        progress = load_state(self._training / "state", self._step, self._method, self._identity())
+        self._iteration, self._seconds, self._last = (progress[k] for k in ("iteration", "seconds", "metrics"))
 
 
 def success_figures(outcomes: list[Outcome]) -> dict[str, float | None]:

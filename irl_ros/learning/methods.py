@@ -1,0 +1,26 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irl_ros.contract import did_you_mean
+from irl_ros.learning.config import ConfigError
+from irl_ros.learning.gcl import GuidedCostLearning
+from irl_ros.learning.method import Method, Problem
+
+CLONE = "bc"
+"""Behaviour cloning: the loop's start without the loop."""
+
+ALTERNATING: dict[str, Callable[[Problem], Method]] = {
+    "gcl": GuidedCostLearning,
+}
+"""Methods that alternate reward steps and policy steps."""
+
+METHODS = (CLONE, *ALTERNATING)
+
+
+def check_method(name: str) -> None:
+    """ConfigError with the valid names for an unknown one."""
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}.{did_you_mean(name, METHODS)}")
