@@ -34,6 +34,7 @@ setup(
         "pyyaml",
         "torch",
         "gymnasium",
+        "scipy",
         "pybullet",
         "pin",
         "mcap",

@@ -105,6 +105,11 @@ class MDP:
         return self.transition[rows]
 
     @cached_property
+    def cumulated(self) -> np.ndarray:
+        """Sums of the stored transition probabilities before each of them, shape (nnz + 1,): for sampling."""
+        return np.concatenate([[0.0], self.transition.data.cumsum()])
+
+    @cached_property
     def discounts(self) -> np.ndarray:
         """γ^t, shape (T,)."""
         return self.discount ** np.arange(self.horizon)
@@ -327,8 +332,15 @@ def sample(mdp: MDP, policy: np.ndarray, n: int, generator: np.random.Generator)
     for t in range(mdp.horizon):
         chance = policy[t, states[:, t]].cumsum(1)
         actions[:, t] = (generator.random((n, 1)) * chance[:, -1:] >= chance).sum(1)
-        for i, row in enumerate(states[:, t] * mdp.n_actions + actions[:, t]):
-            outcome = mdp.transition[[row]]
-            chosen = np.searchsorted(outcome.data.cumsum(), generator.random() * outcome.data.sum(), side="right")
-            states[i, t + 1] = outcome.indices[min(chosen, outcome.nnz - 1)]
+        states[:, t + 1] = next_states(mdp, states[:, t], actions[:, t], generator)
     return TabularDemonstrations(states, actions)
+
+
+def next_states(mdp: MDP, states: np.ndarray, actions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """One outcome of each of the n actions in the n states, shape (n,)."""
+    rows = states * mdp.n_actions + actions
+    first, end = mdp.transition.indptr[rows], mdp.transition.indptr[rows + 1]
+    before = mdp.cumulated[first]
+    drawn = before + generator.random(len(rows)) * (mdp.cumulated[end] - before)
+    place = np.searchsorted(mdp.cumulated, drawn, side="right") - 1
+    return mdp.transition.indices[np.clip(place, first, end - 1)].astype(np.int64)
