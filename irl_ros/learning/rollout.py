@@ -1,7 +1,7 @@
 """Trajectories from an env, sampled in worker processes that each hold an env of their own.
 
-Whole episodes are handed out, not single steps: lock-step vector envs spend a third of the time waiting for one
-another. A seed belongs to an episode, not to a worker, so any number of workers gives the same trajectories.
+Whole episodes are handed out, not single steps: a lock-step vector env, whose members wait for one another, gave two
+thirds of the steps per second. A seed belongs to an episode, not to a worker, so any number of workers gives the same trajectories.
 """
 
 from __future__ import annotations
