@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from irl_ros import contract as module
+from irl_ros import contract_terms as module
 from irl_ros.contract import (
     Contract,
     ContractError,

@@ -1,0 +1,159 @@
+"""Robots and tasks from their YAML files; every error names the file, the key and the valid ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from irl_ros.contract_terms import (
+    ACTION_KINDS,
+    FIELDS,
+    POSE_TOPICS,
+    ContractError,
+    Field,
+    Robot,
+    Task,
+    Topic,
+    did_you_mean,
+    share_directory,
+)
+
+
+def load_robot(robot: str) -> Robot:
+    """The robot of that name (from the package's config) or of that YAML file; raises ContractError."""
+    return _parsed(_parse_robot, _read_config("robots", robot))
+
+
+def load_task(task: str, robot: Robot) -> Task:
+    """The task of that name (from the package's config) or of that YAML file, for `robot`; raises ContractError."""
+    return _parsed(_parse_task, _read_config("tasks", task), robot)
+
+
+def _read_config(kind: str, name: str) -> dict[str, Any]:
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        directory = share_directory() / "config" / kind
+        path = directory / f"{name}.yaml"
+        if not path.is_file():
+            valid = sorted(p.stem for p in directory.glob("*.yaml"))
+            raise ContractError(f"unknown {kind[:-1]} {name!r}.{did_you_mean(name, valid)}")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ContractError(f"{kind[:-1]} file {path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ContractError(f"{path}: expected a mapping at the top")
+    return {"_path": str(path), **data}
+
+
+def _take(data: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in data:
+        raise ContractError(f"{where}: {key!r} is missing")
+    return data[key]
+
+
+def _check_keys(data: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
+    for key in data:
+        if key not in valid:
+            shown = [v for v in valid if v != "_path"]
+            raise ContractError(f"{where}: unknown key {key!r}.{did_you_mean(str(key), shown)}")
+
+
+def _parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> Any:
+    """What `parse` makes of a file's content; a value of the wrong form becomes a ContractError that names the file."""
+    try:
+        return parse(data, *more)
+    except ContractError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ContractError(
+            f"{data['_path']}: a value has the wrong form ({error}); compare with the files in irl_ros' config directory"
+        ) from None
+
+
+def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) -> Topic:
+    _check_keys(data, ("name", "type", "max_age", "latched"), where)
+    if not commands and ("max_age" in data) == bool(data.get("latched")):
+        raise ContractError(f"{where}: give either max_age [s] or latched: true")
+    age = data.get("max_age")
+    if age is not None and not float(age) > 0:
+        raise ContractError(f"{where}: max_age must be above 0 s, not {age}")
+    return Topic(_take(data, "name", where), _take(data, "type", where), None if age is None else float(age))
+
+
+def _parse_robot(data: Mapping[str, Any]) -> Robot:
+    where = data["_path"]
+    keys = ("_path", "name", "urdf", "base_frame", "end_effector_frame", "joints", "fixed_joints", "topics", "workspace")
+    _check_keys(data, keys, where)
+    joints, topics = _take(data, "joints", where), _take(data, "topics", where)
+    _check_keys(topics, ("joint_states", "command"), f"{where}: topics")
+    for name, joint in joints.items():
+        _check_keys(joint, ("position", "velocity", "home"), f"{where}: joint {name}")
+        for key in ("position", "velocity", "home"):
+            _take(joint, key, f"{where}: joint {name}")
+    workspace = data.get("workspace") or {"lower": (), "upper": ()}
+    return Robot(
+        name=_take(data, "name", where),
+        urdf=_near_config(_take(data, "urdf", where), where),
+        base_frame=_take(data, "base_frame", where),
+        end_effector_frame=_take(data, "end_effector_frame", where),
+        joint_names=tuple(joints),
+        position_lower=tuple(float(j["position"][0]) for j in joints.values()),
+        position_upper=tuple(float(j["position"][1]) for j in joints.values()),
+        velocity_limit=tuple(float(j["velocity"]) for j in joints.values()),
+        home=tuple(float(j["home"]) for j in joints.values()),
+        joint_states=_parse_topic(_take(topics, "joint_states", where), f"{where}: topics.joint_states"),
+        command=_parse_topic(_take(topics, "command", where), f"{where}: topics.command", commands=True),
+        fixed_joints=tuple((n, float(v)) for n, v in (data.get("fixed_joints") or {}).items()),
+        workspace_lower=tuple(map(float, workspace["lower"])),
+        workspace_upper=tuple(map(float, workspace["upper"])),
+    )
+
+
+def _near_config(urdf: str, where: str) -> str:
+    """A relative URDF path is meant relative to the YAML file that names it."""
+    path = Path(urdf).expanduser()
+    return urdf if ":" in urdf or path.is_absolute() else str(Path(where).resolve().parent / path)
+
+
+def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
+    where = data["_path"]
+    keys = ("_path", "name", "env", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
+    _check_keys(data, (*keys, "reward_features"), where)
+    action = _take(data, "action", where)
+    _check_keys(action, ("kind", "max_speed", "max_lead"), f"{where}: action")
+    kind = _take(action, "kind", f"{where}: action")
+    if kind not in ACTION_KINDS:
+        raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
+    topics = data.get("topics") or {}
+    _check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
+    fields = tuple(_parse_field(name, robot, topics, where) for name in _take(data, "observation", where))
+    return Task(
+        name=_take(data, "name", where),
+        env=_take(data, "env", where),
+        rate=float(_take(data, "rate", where)),
+        horizon=int(_take(data, "horizon", where)),
+        action_kind=kind,
+        action_size=robot.n_joints,
+        fields=fields,
+        policy_inputs=tuple(_take(data, "policy_inputs", where)),
+        reward_features=tuple(_take(data, "reward_features", where)),
+        max_speed=float(_take(action, "max_speed", f"{where}: action")),
+        max_lead=float(_take(action, "max_lead", f"{where}: action")),
+        topics=tuple((role, _parse_topic(t, f"{where}: topics.{role}")) for role, t in topics.items()),
+    )
+
+
+def _parse_field(name: str, robot: Robot, topics: Mapping[str, Any], where: str) -> Field:
+    if name not in FIELDS:
+        raise ContractError(f"{where}: unknown observation field {name!r}.{did_you_mean(name, tuple(FIELDS))}")
+    kind = FIELDS[name]
+    for source in kind.sources:
+        if source != "joint_states" and source not in topics:
+            raise ContractError(f"{where}: field {name} needs the topic {source} under topics")
+    return Field(name, robot.n_joints if kind.size is None else kind.size, kind.unit, kind.scale)
