@@ -198,7 +198,7 @@ def _push(mdp: MDP) -> Any:
 
 def visits(mdp: MDP, mu: np.ndarray) -> np.ndarray:
     """Discounted visits Σ_t γ^t μ_t(s, a), shape (S, A): with a reward their product is the expected return."""
-    return np.tensordot(mdp.discounts, mu, 1)
+    return np.einsum("t,tsa->sa", mdp.discounts, mu)
 
 
 def feature_expectations(features: np.ndarray, visit: np.ndarray) -> np.ndarray:
