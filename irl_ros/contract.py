@@ -16,9 +16,11 @@ import numpy as np
 from irl_ros.contract_terms import (
     ACTION_KINDS,
     FIELDS,
+    GRID_MOVES,
     POSE_TOPICS,
     ContractError,
     Field,
+    Grid,
     Robot,
     Task,
     Topic,
@@ -31,15 +33,19 @@ from irl_ros.contract_yaml import load_robot, load_task
 __all__ = [
     "ACTION_KINDS",
     "FIELDS",
+    "GRID_MOVES",
     "POSE_TOPICS",
     "Contract",
     "ContractError",
+    "DifferentialKinematics",
     "Field",
     "ForwardKinematics",
+    "Grid",
     "JointTrajectory",
     "Robot",
     "Task",
     "Topic",
+    "asked_action",
     "did_you_mean",
     "halt_trajectory",
     "joint_target",
@@ -47,9 +53,10 @@ __all__ = [
     "resolve_path",
     "share_directory",
     "target_trajectory",
+    "wanted_target",
 ]
 
-LEARNING_CHOICES = ("task.env", "task.horizon", "task.policy_inputs", "task.reward_features")
+LEARNING_CHOICES = ("task.env", "task.horizon", "task.policy_inputs", "task.reward_features", "task.grid.features")
 """Fields of a contract that a recording does not depend on."""
 
 
@@ -58,6 +65,13 @@ class ForwardKinematics(Protocol):
 
     def position(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,)."""
+
+
+class DifferentialKinematics(ForwardKinematics, Protocol):
+    """Forward kinematics that can be turned round; :class:`irl_ros.kinematics.Kinematics` does."""
+
+    def solve(self, joint_position: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Joint positions [rad], shape (n_joints,), near `joint_position` with the end effector at `position` [m]."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +102,15 @@ class Contract:
         return self.task.action_size
 
     @property
-    def max_step(self) -> np.ndarray:
-        """Joint displacement of action 1 in one control period [rad], shape (n_joints,)."""
+    def max_joint_step(self) -> np.ndarray:
+        """The most that each joint may move in one control period [rad], shape (n_joints,)."""
         return np.minimum(self.task.max_speed, np.array(self.robot.velocity_limit)) * self.task.period
+
+    @property
+    def max_step(self) -> np.ndarray:
+        """Displacement of action 1 in one control period, shape (action_size,): of joints [rad], or of the end
+        effector [m]."""
+        return np.full(3, self.task.max_step) if self.task.moves_end_effector else self.max_joint_step
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -157,15 +177,53 @@ class JointTrajectory(NamedTuple):
     velocities: np.ndarray
 
 
-def joint_target(contract: Contract, target: np.ndarray, action: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """The next joint target [rad], shape (n_joints,): target + clip(action) · step, near the measured pose, in limits.
+def joint_target(
+    contract: Contract,
+    target: np.ndarray,
+    action: np.ndarray,
+    measured: np.ndarray,
+    kinematics: DifferentialKinematics | None = None,
+) -> np.ndarray:
+    """The next joint target [rad], shape (n_joints,): where the action wants it, near the measured pose, in limits.
 
     Start with ``target = measured`` when a policy or a teleoperator takes over, and again after every halt.
+    `kinematics` is needed where actions displace the end effector.
     """
     robot, lead = contract.robot, contract.task.max_lead
-    moved = target + np.clip(action, -1.0, 1.0) * contract.max_step
-    near = np.clip(moved, measured - lead, measured + lead)
+    wanted = wanted_target(contract, target, action, kinematics)
+    near = np.clip(wanted, measured - lead, measured + lead)
     return np.clip(near, robot.position_lower, robot.position_upper)
+
+
+def wanted_target(
+    contract: Contract, target: np.ndarray, action: np.ndarray, kinematics: DifferentialKinematics | None = None
+) -> np.ndarray:
+    """Joint target [rad] that an action (action_size,) asks for, before lead and limits: target + clip(action) · step.
+
+    A step of the end effector becomes one of the joints by inverse kinematics near the target; it is shortened, in its
+    direction, to what the joints may do in one period.
+    """
+    step = np.clip(action, -1.0, 1.0) * contract.max_step
+    if not contract.task.moves_end_effector:
+        return target + step
+    kinematics = _needed(contract, kinematics)
+    move = kinematics.solve(target, kinematics.position(target) + step) - target
+    return target + move / max(1.0, float((np.abs(move) / contract.max_joint_step).max()))
+
+
+def asked_action(
+    contract: Contract, targets: np.ndarray, kinematics: DifferentialKinematics | None = None
+) -> np.ndarray:
+    """Actions (T, action_size) between successive joint targets (T+1, n_joints): inverse of :func:`wanted_target`."""
+    if contract.task.moves_end_effector:
+        targets = np.stack([_needed(contract, kinematics).position(target) for target in targets])
+    return np.diff(targets, axis=0) / contract.max_step
+
+
+def _needed(contract: Contract, kinematics: DifferentialKinematics | None) -> DifferentialKinematics:
+    if kinematics is None:
+        raise ContractError(f"task {contract.task.name}: its actions move the end effector, so kinematics are needed")
+    return kinematics
 
 
 def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarray) -> JointTrajectory:
@@ -203,7 +261,9 @@ def _robot_from_dict(data: Mapping[str, Any] | None) -> Robot | None:
 def _task_from_dict(data: Mapping[str, Any]) -> Task:
     values = {k: _tuples(v) for k, v in data.items()}
     topics = tuple((role, Topic(**topic)) for role, topic in data["topics"])
-    return Task(**{**values, "fields": tuple(Field(**f) for f in data["fields"]), "topics": topics})
+    grid = None if data.get("grid") is None else Grid(**{k: _tuples(v) for k, v in data["grid"].items()})
+    fields = tuple(Field(**f) for f in data["fields"])
+    return Task(**{**values, "fields": fields, "topics": topics, "grid": grid})
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from irl_ros.contract_terms import (
     POSE_TOPICS,
     ContractError,
     Field,
+    Grid,
     Robot,
     Task,
     Topic,
@@ -124,12 +125,8 @@ def _near_config(urdf: str, where: str) -> str:
 def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
     where = data["_path"]
     keys = ("_path", "name", "env", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
-    _check_keys(data, (*keys, "reward_features"), where)
+    _check_keys(data, (*keys, "reward_features", "grid"), where)
     action = _take(data, "action", where)
-    _check_keys(action, ("kind", "max_speed", "max_lead"), f"{where}: action")
-    kind = _take(action, "kind", f"{where}: action")
-    if kind not in ACTION_KINDS:
-        raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
     topics = data.get("topics") or {}
     _check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
     fields = tuple(_parse_field(name, robot, topics, where) for name in _take(data, "observation", where))
@@ -138,15 +135,52 @@ def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
         env=_take(data, "env", where),
         rate=float(_take(data, "rate", where)),
         horizon=int(_take(data, "horizon", where)),
-        action_kind=kind,
-        action_size=robot.n_joints,
+        **_parse_action(action, robot, f"{where}: action"),
         fields=fields,
         policy_inputs=tuple(_take(data, "policy_inputs", where)),
         reward_features=tuple(_take(data, "reward_features", where)),
-        max_speed=float(_take(action, "max_speed", f"{where}: action")),
-        max_lead=float(_take(action, "max_lead", f"{where}: action")),
         topics=tuple((role, _parse_topic(t, f"{where}: topics.{role}")) for role, t in topics.items()),
+        grid=_parse_grid(data["grid"], robot, f"{where}: grid") if "grid" in data else None,
     )
+
+
+def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str, Any]:
+    """The fields of Task that say what an action is."""
+    kind = _take(data, "kind", where)
+    if kind not in ACTION_KINDS:
+        raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
+    end_effector = kind == "end_effector_displacement"
+    _check_keys(data, ("kind", "max_speed", "max_lead", *(("max_step",) if end_effector else ())), where)
+    return {
+        "action_kind": kind,
+        "action_size": 3 if end_effector else robot.n_joints,
+        "max_speed": float(_take(data, "max_speed", where)),
+        "max_lead": float(_take(data, "max_lead", where)),
+        "max_step": float(_take(data, "max_step", where)) if end_effector else 0.0,
+    }
+
+
+def _parse_grid(data: Mapping[str, Any], robot: Robot, where: str) -> Grid:
+    """Without an origin the grid lies in the middle of the robot's workspace; it must not leave it."""
+    _check_keys(data, ("origin", "cell", "shape", "height", "goal", "keep_out", "start", "features"), where)
+    if not robot.workspace_lower:
+        raise ContractError(f"{where}: robot {robot.name} has no workspace, and a grid must lie in it")
+    cell, shape = float(_take(data, "cell", where)), _pair(data, "shape", where)
+    lower, upper = robot.workspace_lower, robot.workspace_upper
+    middle = [round((a + b - n * cell) / 2, 9) for a, b, n in zip(lower, upper, shape)]
+    origin = tuple(map(float, data.get("origin", middle)))
+    height = float(_take(data, "height", where))
+    far = (*(o + n * cell for o, n in zip(origin, shape)), height)
+    if any(a < b - 1e-9 for a, b in zip((*origin, height), lower)) or any(a > b + 1e-9 for a, b in zip(far, upper)):
+        raise ContractError(f"{where}: from {(*origin, height)} to {far} m it leaves {robot.name}'s workspace")
+    corners = {name: tuple(tuple(map(int, c)) for c in _take(data, name, where)) for name in ("keep_out", "start")}
+    features = {"features": data["features"]} if "features" in data else {}
+    return Grid(origin, cell, shape, height, _pair(data, "goal", where), **corners, **features)
+
+
+def _pair(data: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
+    first, second = _take(data, key, where)
+    return int(first), int(second)
 
 
 def _parse_field(name: str, robot: Robot, topics: Mapping[str, Any], where: str) -> Field:

@@ -11,6 +11,8 @@ import pinocchio
 
 from irl_ros.contract import ContractError, Robot
 
+SOLVED = 1e-5  # [m]
+
 
 class Kinematics:
     """Kinematics of `robot`'s end effector frame; `urdf` is the URDF's text (default: the robot's own file)."""
@@ -60,3 +62,16 @@ class Kinematics:
         """Joint displacement [rad] that moves the end effector by `delta` [m]: damped least squares."""
         jacobian = self.jacobian(joint_position)
         return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping**2 * np.eye(3), delta)
+
+    def solve(self, joint_position: np.ndarray, position: np.ndarray, iterations: int = 20) -> np.ndarray:
+        """Joint positions [rad] near `joint_position` with the end effector at `position` [m], shape (3,).
+
+        Damped steps until it is there within SOLVED; out of reach, as near as they came.
+        """
+        solution = np.array(joint_position, dtype=np.float64)
+        for _ in range(iterations):
+            error = position - self.position(solution)
+            if np.linalg.norm(error) < SOLVED:
+                break
+            solution += self.displacement(solution, error)
+        return solution

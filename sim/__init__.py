@@ -3,3 +3,4 @@
 import gymnasium
 
 gymnasium.register(id="irl_ros/Reach-v0", entry_point="irl_ros_sim.tasks.reach:ReachEnv")
+gymnasium.register(id="irl_ros/ReachGrid-v0", entry_point="irl_ros_sim.tasks.reach_grid:ReachGridEnv")

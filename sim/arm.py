@@ -215,6 +215,11 @@ class Arm:
         """A green sphere without mass or contact at `position` [m]; returns its body for :meth:`move_marker`."""
         return self._add_scenery(position, pybullet.GEOM_SPHERE, radius=radius, rgbaColor=[0.1, 0.7, 0.3, 0.9])
 
+    def add_box(self, lower: np.ndarray, upper: np.ndarray, colour: Sequence[float]) -> int:
+        """A box without mass or contact between two corners [m]; `colour` is RGBA."""
+        half = list((upper - lower) / 2)
+        return self._add_scenery((lower + upper) / 2, pybullet.GEOM_BOX, halfExtents=half, rgbaColor=list(colour))
+
     def move_marker(self, marker: int, position: np.ndarray) -> None:
         self._bullet.resetBasePositionAndOrientation(marker, list(position), [0, 0, 0, 1])
 

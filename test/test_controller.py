@@ -96,7 +96,6 @@ def test_likeness_refuses_unusable_states(states: list[np.ndarray]):
         {"policy_arrays": {"mean.0.weight": np.zeros((7, 5)), "mean.0.bias": np.zeros(7), "log_std": np.zeros(7)}},
         {"policy_arrays": {"mean.0.weight": np.zeros((3, 21)), "mean.0.bias": np.zeros(3), "log_std": np.zeros(3)}},
         {"policy_arrays": {}},
-        {"reward_arrays": {}},
         {"likeness_arrays": {}},
     ],
 )

@@ -10,8 +10,9 @@ from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract
 from irl_ros.kinematics import Kinematics
 from irl_ros.models.features import Features
-from irl_ros.models.inference import Policy, Reward
+from irl_ros.models.inference import policy_from_arrays, reward_from_arrays
 from irl_ros.models.likeness import Likeness, LikenessError
+from irl_ros.models.tables import TableReward
 
 
 class Controller:
@@ -22,15 +23,17 @@ class Controller:
 
     def __init__(self, checkpoint: Checkpoint):
         self.contract: Contract = checkpoint.contract
-        self._kinematics = Kinematics(self.contract.robot, checkpoint.urdf or None)
+        self.kinematics = Kinematics(self.contract.robot, checkpoint.urdf or None)
         self._inputs = Features(self.contract, self.contract.task.policy_inputs)
         try:
-            self._policy = Policy.from_arrays(checkpoint.policy_arrays, self.contract)
+            self._policy = policy_from_arrays(checkpoint.policy_arrays, self.contract)
             learned = checkpoint.reward_arrays  # behaviour cloning learns none
-            self._reward = Reward.from_arrays(learned, self.contract) if learned else None
+            self._reward = reward_from_arrays(learned, self.contract) if learned else None
             self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
         except (KeyError, LikenessError) as error:
             raise CheckpointError(f"the checkpoint's arrays are incomplete: {error}") from None
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint's arrays do not fit its contract: {error}") from None
         self._try_out()
 
     @property
@@ -40,11 +43,11 @@ class Controller:
 
     def observe(self, measured: Mapping[str, np.ndarray]) -> np.ndarray:
         """The contract's observation, shape (observation_size,), of measured quantities by name."""
-        return self.contract.observe(measured, self._kinematics)
+        return self.contract.observe(measured, self.kinematics)
 
     def end_effector(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,)."""
-        return self._kinematics.position(joint_position)
+        return self.kinematics.position(joint_position)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The policy's mean action, shape (action_size,); not yet clipped to [-1, 1]."""
@@ -53,6 +56,11 @@ class Controller:
     def reward(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float | None:
         """Learned reward of executing `action` at `observation`; None where the method learns no reward."""
         return None if self._reward is None else self._reward(observation, action, next_observation)
+
+    @property
+    def reward_map(self) -> np.ndarray | None:
+        """Learned reward of each cell of the task's grid, shape (n_states,); None where it is no table over cells."""
+        return self._reward.map if isinstance(self._reward, TableReward) else None
 
     def likeness(self, observation: np.ndarray) -> float:
         """Percentile [0, 100] of the distance to the nearest demonstrated state; 100 is as close as any."""

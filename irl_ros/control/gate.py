@@ -18,7 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, JointTrajectory, halt_trajectory, joint_target, target_trajectory
+from irl_ros.contract import (
+    Contract,
+    ContractError,
+    DifferentialKinematics,
+    JointTrajectory,
+    halt_trajectory,
+    joint_target,
+    target_trajectory,
+    wanted_target,
+)
 
 ROUNDING = 1e-9  # [rad]
 
@@ -56,10 +65,13 @@ class Gate:
     An age is the time since the topic's last message was received, on a monotonic clock; `math.inf` if there was none.
     """
 
-    def __init__(self, contract: Contract):
+    def __init__(self, contract: Contract, kinematics: DifferentialKinematics | None = None):
+        """`kinematics` is needed where actions displace the end effector."""
         if contract.robot is None:
             raise ContractError(f"task {contract.task.name}: there is no robot in this contract to command")
-        self._contract, robot = contract, contract.robot
+        if contract.task.moves_end_effector and kinematics is None:
+            raise ContractError(f"task {contract.task.name}: its actions move the end effector; give its kinematics")
+        self._contract, self._kinematics, robot = contract, kinematics, contract.robot
         self._lower, self._upper = np.array(robot.position_lower), np.array(robot.position_upper)
         self._max_change = np.array(robot.velocity_limit) * contract.task.period
         self._max_age = {role: contract.topics[role].max_age for role in ("joint_states", *contract.sources)}
@@ -96,7 +108,7 @@ class Gate:
         fault = self._input_fault(measured, ages) or self._action_fault(action)
         if fault:
             return self.halt(fault, measured, ages)
-        target = joint_target(self._contract, self._target, action, measured)
+        target = joint_target(self._contract, self._target, action, measured, self._kinematics)
         fault = self._target_fault(target, measured)
         if fault:
             return self.halt(fault, measured, ages)
@@ -154,7 +166,7 @@ class Gate:
 
     def _limited(self, action: np.ndarray, measured: np.ndarray) -> tuple[str, ...]:
         names, lead = self._contract.robot.joint_names, self._contract.task.max_lead
-        wanted = self._target + np.clip(action, -1.0, 1.0) * self._contract.max_step
+        wanted = wanted_target(self._contract, self._target, action, self._kinematics)
         near = np.clip(wanted, measured - lead, measured + lead)
         led = [f"lead of {n}" for n, cut in zip(names, np.abs(near - wanted) > ROUNDING) if cut]
         bounded = [f"position of {n}" for n, out in zip(names, (near < self._lower) | (near > self._upper)) if out]

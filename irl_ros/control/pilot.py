@@ -73,7 +73,7 @@ class Pilot:
 
     def __init__(self, controller: Controller, send: Send, loop_timeout: float = math.inf):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
-        self.inputs, self.gate = Inputs(controller.contract), Gate(controller.contract)
+        self.inputs, self.gate = Inputs(controller.contract), Gate(controller.contract, controller.kinematics)
         self._lock = threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
         self._return, self._ticked = 0.0, -math.inf

@@ -12,7 +12,8 @@ period, so that samples with equal stamps are told apart by their order of arriv
 - Observation t is the latest sample at or before tick t, and before command t arrived: what the demonstrator can have
   seen. It must not be older than the topic's `max_age`; latched topics never go stale.
 - Action t is the displacement that command t asks for, target(t) − target(t−1), in units of the contract's allowed
-  step, with the measured position as the target before tick 0; by hand it is q(t+1) − q(t).
+  step, with the measured position as the target before tick 0; by hand it is q(t+1) − q(t). Where actions move the end
+  effector, the displacement is that of its position at these targets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irl_ros import messages
-from irl_ros.contract import POSE_TOPICS, Contract, ForwardKinematics
+from irl_ros.contract import POSE_TOPICS, Contract, DifferentialKinematics, asked_action
 from irl_ros.data.episode import Episode, EpisodeError
 
 DEMONSTRATED_BY = ("command", "hand_guiding")
@@ -55,7 +56,7 @@ def align(
     name: str,
     samples: Mapping[str, Sequence[Sample]],
     contract: Contract,
-    kinematics: ForwardKinematics,
+    kinematics: DifferentialKinematics,
     demonstrated_by: str = "command",
     success: bool | None = None,
 ) -> Episode:
@@ -70,7 +71,7 @@ def align(
         rows = _measured(samples, chosen, contract)
         observations = np.stack([contract.observe(row, kinematics) for row in rows])
         position = np.stack([row["joint_position"] for row in rows])
-        actions = _actions(position, samples, grid, contract)
+        actions = _actions(position, samples, grid, contract, kinematics)
     except (EpisodeError, messages.MessageError) as error:
         raise EpisodeError(f"episode {name}: {error}") from None
     return Episode(name, observations, actions, success=success)
@@ -179,22 +180,27 @@ def _decode(
 
 
 def _actions(
-    position: np.ndarray, samples: Mapping[str, Sequence[Sample]], grid: Grid, contract: Contract
+    position: np.ndarray,
+    samples: Mapping[str, Sequence[Sample]],
+    grid: Grid,
+    contract: Contract,
+    kinematics: DifferentialKinematics,
 ) -> np.ndarray:
-    """Displacements in units of the allowed step, in [-1, 1], shape (T, n_joints)."""
-    if grid.commands is None:
-        steps = np.diff(position, axis=0)
-    else:
+    """Displacements in units of the allowed step, in [-1, 1], shape (T, action_size)."""
+    targets = position
+    if grid.commands is not None:
         names = contract.robot.joint_names
         points = _decode(
             "command", samples, {"command": grid.commands}, lambda msg: messages.joint_trajectory(msg, names).positions
         )
-        steps = np.diff([position[0], *(p[0] for p in points)], axis=0)
-    actions = steps / contract.max_step
+        targets = np.stack([position[0], *(p[0] for p in points)])
+    actions = asked_action(contract, targets, kinematics)
     too_fast = float(np.mean(np.abs(actions).max(axis=1) > TOO_FAST))
     if too_fast > MOST_TOO_FAST:
+        task = contract.task
+        limit = f"max_step ({task.max_step:g} m)" if task.moves_end_effector else f"max_speed ({task.max_speed:g} rad/s)"
         raise EpisodeError(
             f"faster than the task allows in {too_fast:.0%} of its periods: demonstrate more slowly, or raise "
-            f"max_speed ({contract.task.max_speed:g} rad/s) in the task"
+            f"{limit} in the task"
         )
     return np.clip(actions, -1.0, 1.0)

@@ -20,7 +20,7 @@ import numpy as np
 from irl_ros.contract import Contract
 from irl_ros.learning.environment import EnvSpec, flatten, to_env_action
 from irl_ros.lifetime import die_with_parent
-from irl_ros.models.inference import Policy
+from irl_ros.models.inference import policy_from_arrays
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -99,7 +99,7 @@ def _start_worker(spec: EnvSpec) -> None:
 
 def _sample(policy_arrays: Arrays, seed: int) -> Trajectory:
     env, contract = _worker
-    horizon, policy = contract.task.horizon, Policy.from_arrays(policy_arrays, contract)
+    horizon, policy = contract.task.horizon, policy_from_arrays(policy_arrays, contract)
     rng = np.random.default_rng([seed, 1])
     observations = np.empty((horizon + 1, contract.observation_size))
     actions, log_probs = np.zeros((horizon, contract.action_size)), np.zeros(horizon)
@@ -115,7 +115,7 @@ def _sample(policy_arrays: Arrays, seed: int) -> Trajectory:
 
 def _evaluate(policy_arrays: Arrays, seed: int) -> Outcome:
     env, contract = _worker
-    policy = Policy.from_arrays(policy_arrays, contract)
+    policy = policy_from_arrays(policy_arrays, contract)
     observation, info = env.reset(seed=seed)
     total = 0.0
     for _ in range(contract.task.horizon):

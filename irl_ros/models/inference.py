@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from irl_ros.contract import Contract
+from irl_ros.models import tables
 from irl_ros.models.features import Features
 
 Arrays = Mapping[str, np.ndarray]
@@ -32,6 +33,16 @@ def mlp(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray) -> np.ndarra
         x = np.tanh(weight @ x + bias)
     weight, bias = layers[-1]
     return weight @ x + bias
+
+
+def policy_from_arrays(arrays: Arrays, contract: Contract) -> Policy | tables.TablePolicy:
+    """The policy that a checkpoint's arrays hold: a network's, or a table over the cells of a grid."""
+    return (tables.TablePolicy if tables.LOG_POLICY in arrays else Policy).from_arrays(arrays, contract)
+
+
+def reward_from_arrays(arrays: Arrays, contract: Contract) -> Reward | tables.TableReward:
+    """The reward that a checkpoint's arrays hold."""
+    return (tables.TableReward if tables.REWARD in arrays else Reward).from_arrays(arrays, contract)
 
 
 class Policy:
@@ -68,9 +79,10 @@ class Reward:
         self._w_u, self._bound = float(arrays["w_u"]), float(arrays["bound"])
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Reward:
-        """From :meth:`irl_ros.models.rewards.QuadraticReward.arrays`."""
-        return cls(Features(contract, contract.task.reward_features), arrays)
+    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Reward | NetworkReward:
+        """From `arrays()` of :class:`irl_ros.models.rewards.QuadraticReward` or of its NetworkReward, as the keys say."""
+        kind = NetworkReward if "net.0.weight" in arrays else cls
+        return kind(Features(contract, contract.task.reward_features), arrays)
 
     def __call__(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
         y = np.tanh(mlp(self._layers, self._features(observation, action, next_observation)))
@@ -78,3 +90,17 @@ class Reward:
         q = float(z @ z)
         u = np.clip(action, -1.0, 1.0)
         return -self._bound * q / (self._bound + q) - self._w_u * float(u @ u)
+
+
+class NetworkReward:
+    """Learned reward r(o, a, o′) of one transition, as :class:`irl_ros.models.rewards.NetworkReward`."""
+
+    def __init__(self, features: Features, arrays: Arrays):
+        self._features, self._layers = features, mlp_layers(arrays, "net")
+        self._bound, self._uses_action = float(arrays["bound"]), bool(arrays["n_actions"])
+
+    def __call__(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
+        x = self._features(observation, action, next_observation)
+        if self._uses_action:
+            x = np.concatenate([x, np.clip(action, -1.0, 1.0)])
+        return self._bound * float(np.tanh(mlp(self._layers, x)[0] / self._bound))

@@ -72,14 +72,12 @@ class Scripted:
     """The task's scripted expert on the contract's observation."""
 
     def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
-        from irl_ros_sim.experts import ReachExpert
+        from irl_ros_sim.experts import make_expert
 
-        if contract.task.name != "reach":
-            raise ContractError(f"mode scripted knows the task reach, not {contract.task.name}; use joy or keyboard")
         self.sources = contract.sources
         self._contract, self._kinematics = contract, kinematics
         human = {name: getattr(settings, name) for name in ("noise", "pause_rate", "overshoot", "reaction")}
-        self._expert = ReachExpert(contract, kinematics, np.random.default_rng(settings.seed), **human)
+        self._expert = make_expert(contract, kinematics, np.random.default_rng(settings.seed), **human)
 
     def reset(self) -> None:
         self._expert.reset()
@@ -176,8 +174,9 @@ class Keyboard(Hand):
 def displacement_action(
     contract: Contract, kinematics: Kinematics, joint_position: np.ndarray, delta: np.ndarray
 ) -> np.ndarray:
-    """Action, shape (n_joints,), that moves the end effector by `delta` [m] in one period, or less the same way."""
-    action = kinematics.displacement(joint_position, delta) / contract.max_step
+    """Action, shape (action_size,), that moves the end effector by `delta` [m] in one period, or less the same way."""
+    step = delta if contract.task.moves_end_effector else kinematics.displacement(joint_position, delta)
+    action = step / contract.max_step
     return action / max(1.0, float(np.abs(action).max()))
 
 

@@ -35,6 +35,7 @@ class Teleop(Node):
         super().__init__("teleop")
         settings = declare(self, Settings)
         self._contract = Contract.load(settings.robot, settings.task)
+        self._kinematics = Kinematics(self._contract.robot)
         self._demonstrator = self._make_demonstrator(settings)
         self._enabled = False
         self._measured: dict[str, np.ndarray] = {}
@@ -55,7 +56,7 @@ class Teleop(Node):
         super().destroy_node()
 
     def _make_demonstrator(self, settings: Settings) -> Demonstrator:
-        parts = self._contract, Kinematics(self._contract.robot), settings
+        parts = self._contract, self._kinematics, settings
         if settings.mode == "joy":
             joystick = Joystick(*parts)
             self.create_subscription(
@@ -118,7 +119,8 @@ class Teleop(Node):
             return
         measured = self._measured["joint_position"]
         previous = measured if self._target is None else self._target
-        self._target = joint_target(self._contract, previous, self._demonstrator.act(self._measured, now), measured)
+        action = self._demonstrator.act(self._measured, now)
+        self._target = joint_target(self._contract, previous, action, measured, self._kinematics)
         trajectory = target_trajectory(self._contract, previous, self._target)
         names = self._contract.robot.joint_names
         self._command.publish(

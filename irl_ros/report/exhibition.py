@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from irl_ros.contract import ContractError
 from irl_ros.data.episode import Episode
-from irl_ros.models.inference import Reward
+from irl_ros.models.inference import Reward, reward_from_arrays
+from irl_ros.models.tables import TableReward
 from irl_ros.report import playback
 from irl_ros.report.run import Run
 
@@ -63,9 +64,9 @@ class Exhibition:
         return "".join(missing(reason) for reason in reasons if reason)
 
     @cached_property
-    def reward(self) -> Reward | None:
+    def reward(self) -> Reward | TableReward | None:
         arrays = self.run.checkpoint.reward_arrays
-        return Reward.from_arrays(arrays, self.run.contract) if arrays else None
+        return reward_from_arrays(arrays, self.run.contract) if arrays else None
 
     def picture(self, name: str, figure: Figure, caption: str) -> str:
         """HTML with the figure inside; saved as ``<name>.png`` too."""

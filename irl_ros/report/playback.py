@@ -12,7 +12,7 @@ from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Episode
 from irl_ros.learning.environment import EnvSpec, flatten, to_env_action
-from irl_ros.models.inference import Policy, Reward
+from irl_ros.models.inference import Policy, Reward, policy_from_arrays
 from irl_ros.report.figures import Slice
 
 PICTURES = 24
@@ -37,7 +37,7 @@ class Playback(NamedTuple):
 def play(checkpoint: Checkpoint, seeds: Sequence[int]) -> Playback:
     """One episode per seed. Raises gymnasium.error.Error, ImportError or ContractError where the env cannot be made."""
     contract = checkpoint.contract
-    policy = Policy.from_arrays(checkpoint.policy_arrays, contract)
+    policy = policy_from_arrays(checkpoint.policy_arrays, contract)
     env, reason = _open(contract)
     try:
         every = 0 if reason else max(1, contract.task.horizon // PICTURES)
