@@ -60,6 +60,35 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class AdversarialConfig:
+    """The discriminators of AIRL and GAIL, on single steps, and of GAN-GCL, on trajectories.
+
+    GAN-GCL's cost has its options in RewardConfig, as GCL's.
+    """
+
+    updates: int = 40
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    step_decay: float = 5.0
+    """As in RewardConfig."""
+    background_batches: int = 5
+    """Batches of past samples that the discriminator is shown."""
+    minibatch: int = 500
+    """Steps drawn from the samples, and from the demonstrations, for each update."""
+    bound: float = 10.0
+    """Bound of the reward g or of GAIL's logit, per step."""
+    state_only: bool = True
+    """The reward sees the contract's reward features alone; False: the executed action as well."""
+    temperature: float = 1.0
+    """AIRL: weight α of log π in the logit f − α log π and in the policy's reward; the paper has 1."""
+    match_noise: bool = True
+    """AIRL, GAN-GCL: log π of the demonstrations' actions in expectation over the policy's own noise added to them. A
+    person's hand is steadier than an exploring policy, and log π alone would call every demonstration a sample."""
+    logit_spread: float = 2.0
+    """GAN-GCL: trajectories' logits are tempered by the largest β ≤ 1 that keeps their standard deviation below this."""
+
+
+@dataclass(frozen=True)
 class PolicyStepConfig:
     """KL-bounded maximum-entropy policy step."""
 
@@ -92,8 +121,13 @@ class TrainConfig:
     checkpoint_every: int = 5
     """Iterations between resume states."""
     evaluation_episodes: int = 100
+    held_out: int | None = None
+    """Demonstrations that the reward never sees, for the over-fit gap. None: one in six, so none of five."""
+    stop_when_converged: bool = False
+    """End as soon as the health figures, without any true reward, say that learning has converged."""
     clone: CloneConfig = CloneConfig()
     reward: RewardConfig = RewardConfig()
+    adversarial: AdversarialConfig = AdversarialConfig()
     policy_step: PolicyStepConfig = PolicyStepConfig()
 
     def __post_init__(self) -> None:
@@ -110,7 +144,12 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
         """Inverse of :meth:`to_dict`; missing options keep their defaults, unknown ones raise ConfigError."""
-        parts = {"clone": CloneConfig, "reward": RewardConfig, "policy_step": PolicyStepConfig}
+        parts = {
+            "clone": CloneConfig,
+            "reward": RewardConfig,
+            "adversarial": AdversarialConfig,
+            "policy_step": PolicyStepConfig,
+        }
         nested = {name: _build(kind, data[name]) for name, kind in parts.items() if name in data}
         return _build(cls, {**data, **nested})
 

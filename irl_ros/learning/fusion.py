@@ -33,9 +33,12 @@ def effective_sample_size(log_w: Tensor) -> float:
 
 
 class FusionWindow:
-    """The last batches of samples with the policies that drew them, and the demonstrations with their density."""
+    """The last batches of samples with the policies that drew them, and the demonstrations with their density.
 
-    def __init__(self, demonstrations: Batch, density: DemonstrationDensity, size: int):
+    Without a density the mixture is that of the policies alone.
+    """
+
+    def __init__(self, demonstrations: Batch, density: DemonstrationDensity | None, size: int):
         self._demonstrations, self._density, self._size = demonstrations, density, size
         self.entries: list[tuple[Batch, GaussianPolicy]] = []
 
@@ -54,12 +57,14 @@ class FusionWindow:
         return fusion_log_z(self.log_q())
 
     def log_q(self) -> Tensor:
-        """log q_κ(τ_j), shape (k, M): the window's policies, last the demonstrations' density."""
+        """log q_κ(τ_j), shape (k, M): the window's policies, last the demonstrations' density if there is one."""
         background, demonstrations = self.background, self._demonstrations
         rows = [
             torch.cat([trajectory_log_prob(p, background), trajectory_log_prob(p, demonstrations)])
             for _, p in self.entries
         ]
+        if self._density is None:
+            return torch.stack(rows)
         of_samples = trajectory_log_prob(self._density.full, background)
         of_demonstrations = self._density.log_prob_demonstrations(demonstrations)
         return torch.stack([*rows, torch.cat([of_samples, of_demonstrations])])

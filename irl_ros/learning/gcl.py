@@ -28,6 +28,7 @@ from irl_ros.learning.config import RewardConfig
 from irl_ros.learning.density import DemonstrationDensity
 from irl_ros.learning.fusion import FusionWindow, effective_sample_size, log_partition
 from irl_ros.learning.method import Problem, decay_learning_rate
+from irl_ros.learning.regularisers import local_constant_rate, monotonic
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import QuadraticReward
 
@@ -65,18 +66,6 @@ def ioc_loss(demo_cost: Tensor, background_cost: Tensor, log_z: Tensor, fraction
     """
     weights = tempered_weights((log_z - background_cost).detach(), fraction)
     return demo_cost.mean() - (weights.w * background_cost).sum(), weights
-
-
-def local_constant_rate(cost: Tensor, counted: Tensor) -> Tensor:
-    """Σ_t [(c_{t+1} − c_t) − (c_t − c_{t−1})]², mean over trajectories; cost and counted (B, H)."""
-    second = cost[:, 2:] - 2 * cost[:, 1:-1] + cost[:, :-2]
-    return (second.square() * counted[:, 2:]).sum(-1).mean()
-
-
-def monotonic(cost: Tensor, counted: Tensor, margin: float) -> Tensor:
-    """Σ_t max(0, c_t − c_{t−1} − margin)², mean over demonstrations; cost and counted (N, H)."""
-    rise = torch.relu(cost[:, 1:] - cost[:, :-1] - margin)
-    return (rise.square() * counted[:, 1:]).sum(-1).mean()
 
 
 def gcl_loss(
@@ -117,6 +106,8 @@ def _health(demo_total: Tensor, sample_total: Tensor, log_z: Tensor, weights: We
 class GuidedCostLearning:
     """GCL's reward step with its background window, as a :class:`irl_ros.learning.method.Method`."""
 
+    reward_holds_entropy = False
+
     def __init__(self, problem: Problem):
         config = self._config = problem.config.reward
         generator = torch.Generator().manual_seed(problem.config.seed)
@@ -151,6 +142,9 @@ class GuidedCostLearning:
     def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
         """−c: the policy step adds the entropy itself."""
         return self._reward(samples.features, samples.actions)
+
+    def learned_reward(self, batch: Batch) -> Tensor:
+        return self._reward(batch.features, batch.actions)
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
         return self._reward.arrays()

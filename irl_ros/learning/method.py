@@ -41,6 +41,8 @@ class Method(Protocol):
     networks: dict[str, torch.nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     window: FusionWindow | None
+    reward_holds_entropy: bool
+    """policy_reward contains −log π: the policy step must not add its entropy bonus again."""
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
@@ -48,7 +50,13 @@ class Method(Protocol):
         """Improve the reward on `samples` that `policy` has just drawn; returns health figures by name."""
 
     def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
-        """What the policy step maximises, without its entropy bonus, shape (B, H); called without gradients."""
+        """What the policy step maximises, shape (B, H), of samples that `policy` drew; called without gradients.
+
+        The step adds its entropy bonus, unless `reward_holds_entropy`.
+        """
+
+    def learned_reward(self, batch: Batch) -> Tensor:
+        """The reward of :meth:`reward_arrays` along any trajectories, shape (B, H); for health figures."""
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
         """For :meth:`irl_ros.models.inference.Reward.from_arrays`: the reward that is saved, shown and published."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irl_ros.contract import did_you_mean
+from irl_ros.learning.airl import AdversarialInverseReinforcementLearning
 from irl_ros.learning.config import ConfigError
+from irl_ros.learning.gail import GenerativeAdversarialImitation
+from irl_ros.learning.gan_gcl import GanGuidedCostLearning
 from irl_ros.learning.gcl import GuidedCostLearning
 from irl_ros.learning.method import Method, Problem
 
@@ -14,10 +17,16 @@ CLONE = "bc"
 
 ALTERNATING: dict[str, Callable[[Problem], Method]] = {
     "gcl": GuidedCostLearning,
+    "gan_gcl": GanGuidedCostLearning,
+    "airl": AdversarialInverseReinforcementLearning,
+    "gail": GenerativeAdversarialImitation,
 }
 """Methods that alternate reward steps and policy steps."""
 
-METHODS = (CLONE, *ALTERNATING)
+TABULAR = ("max_margin", "maxent")
+"""Methods for known dynamics over finitely many states: see :mod:`irl_ros.learning.tabular_run`."""
+
+METHODS = (CLONE, *ALTERNATING, *TABULAR)
 
 
 def check_method(name: str) -> None:

@@ -52,3 +52,61 @@ class QuadraticReward(nn.Module):
     def arrays(self) -> dict[str, np.ndarray]:
         """For :meth:`irl_ros.models.inference.Reward.from_arrays` and for checkpoints."""
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class NetworkReward(nn.Module):
+    """A network of the transition's features φ and, with `n_actions`, of the executed action: r = b · tanh(net / b).
+
+    Bounded by `bound` = b: a discriminator that separates a handful of demonstrations perfectly drives an unbounded
+    reward to any height. Biases are drawn at random, as in :class:`QuadraticReward`.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        generator: torch.Generator,
+        hidden: tuple[int, ...] = (32, 32),
+        bound: float = 10.0,
+        n_actions: int = 0,
+    ):
+        super().__init__()
+        self.net = tanh_network([n_features + n_actions, *hidden, 1], generator)
+        with torch.no_grad():
+            for layer in self.net[:-1]:
+                nn.init.uniform_(layer.bias, -1.0, 1.0, generator=generator)
+        self.register_buffer("bound", torch.tensor(bound))
+        self.register_buffer("n_actions", torch.tensor(n_actions))
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """Reward, shape (…,), of scaled reward features (…, n_features) and actions (…, n_actions)."""
+        x = torch.cat([features, action.clamp(-1.0, 1.0)], -1) if self.n_actions else features
+        return self.bound * torch.tanh(apply_network(self.net, x).squeeze(-1) / self.bound)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For :meth:`irl_ros.models.inference.Reward.from_arrays` and for checkpoints."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class ShapedReward(nn.Module):
+    """AIRL's f = g + γ h(x′) − h(x) (arXiv 1710.11248, eq. 4): a reward g and a potential h of the policy inputs x."""
+
+    def __init__(
+        self,
+        g: NetworkReward,
+        n_inputs: int,
+        discount: float,
+        generator: torch.Generator,
+        hidden: tuple[int, ...] = (32, 32),
+    ):
+        super().__init__()
+        self.g = g
+        self.h = tanh_network([n_inputs, *hidden, 1], generator)
+        self.register_buffer("discount", torch.tensor(discount))
+
+    def forward(self, features: Tensor, action: Tensor, inputs: Tensor, next_inputs: Tensor) -> Tensor:
+        """f, shape (…,), of reward features, actions and the policy inputs before and after, (…, n_inputs)."""
+        return self.g(features, action) + self.discount * self.potential(next_inputs) - self.potential(inputs)
+
+    def potential(self, inputs: Tensor) -> Tensor:
+        """h, shape (…,)."""
+        return apply_network(self.h, inputs).squeeze(-1)
