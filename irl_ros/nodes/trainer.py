@@ -13,7 +13,7 @@ import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -26,10 +26,12 @@ from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
 from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.observer import ProgressObserver
-from irl_ros.learning.train import Result, train
 from irl_ros.lifetime import die_with_parent
 from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.parameters import declare, parameter
+
+if TYPE_CHECKING:
+    from irl_ros.learning.train import Result
 
 USER_ERRORS = (CheckpointError, ConfigError, ContractError, EpisodeError)
 CANCEL_PATIENCE = 20.0  # [s] for the iteration in progress to end and its state to be saved
@@ -94,6 +96,9 @@ def run_training(pipe: Connection, settings: Parameters) -> None:
 
 
 def _train(settings: Parameters, observer: PipeObserver) -> Result:
+    # Here, because env workers import the main module too: torch would cost each of them a second and 200 MB.
+    from irl_ros.learning.train import train
+
     contract = Contract.load(settings.robot, settings.task)
     demonstrations, rejected = load_dataset(settings.dataset, contract)
     for reason in rejected:
