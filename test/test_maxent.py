@@ -205,10 +205,10 @@ def lottery() -> MDP:
 def test_the_plain_posterior_is_optimistic_and_the_causal_one_is_not():
     mdp, reward = lottery(), np.array([[0.0, 0.0], [-4.0, -4.0], [4.0, 4.0]])
     plain, causal = (posterior(mdp, reward, form) for form in ("plain", "causal"))
-    assert np.exp(plain.log_policy[0, 0, 1]) > 0.7 > 0.1 > np.exp(causal.log_policy[0, 0, 1])
+    assert plain.policy[0, 0, 1] > 0.7 > 0.1 > causal.policy[0, 0, 1]
     wins = plain.visits[2].sum()
     assert wins > 0.1  # more often than the dynamics let any policy win
-    mu = soft_forward(mdp, plain.log_policy)
+    mu = occupancies(mdp, plain.policy)
     assert visits(mdp, mu)[2].sum() < 0.1
 
 

@@ -22,6 +22,7 @@ from irl_ros.learning.tabular import (
     sample,
     soft_backward,
     soft_forward,
+    soft_policy,
     value_iteration,
     visits,
 )
@@ -77,6 +78,7 @@ def test_causal_messages_are_the_enumeration_under_the_policy(case, discount):
         for t, (s, a) in steps:
             mu[t, s, a] += probability
     assert np.allclose(np.exp(log_policy).sum(2), 1, rtol=0, atol=1e-12)
+    assert all(np.allclose(*pair, rtol=0, atol=1e-12) for pair in zip(soft_policy(mdp, reward), (V, np.exp(log_policy))))
     assert mdp.initial @ V[0] == pytest.approx(value, abs=1e-9)
     assert np.allclose(soft_forward(mdp, log_policy), mu, rtol=0, atol=1e-9)
 

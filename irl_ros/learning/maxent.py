@@ -38,10 +38,11 @@ from irl_ros.learning.tabular import (
     TabularResult,
     checked_table,
     feature_expectations,
+    occupancies,
     plain_backward,
     plain_forward,
     soft_backward,
-    soft_forward,
+    soft_policy,
     visits,
 )
 from irl_ros.models.policies import apply_network, tanh_network
@@ -80,22 +81,22 @@ class MaxEntConfig:
 
 
 class Posterior(NamedTuple):
-    """Of one reward: log Z [nats], log π (T, S, A), discounted visits Σ_t γ^t μ_t (S, A)."""
+    """Of one reward: log Z [nats], π (T, S, A), discounted visits Σ_t γ^t μ_t (S, A)."""
 
     log_z: float
-    log_policy: np.ndarray
+    policy: np.ndarray
     visits: np.ndarray
 
 
 def posterior(mdp: MDP, reward: np.ndarray, form: str = "causal") -> Posterior:
     """Backward and forward messages under `reward` (S, A)."""
     if form == "plain":
-        log_beta, log_policy = plain_backward(mdp, reward)
-        mu, start = plain_forward(mdp, log_beta, log_policy), log_beta[0]
+        log_z, log_policy = plain_backward(mdp, reward)
+        policy, mu = np.exp(log_policy), plain_forward(mdp, log_z, log_policy)
     else:
-        V, log_policy = soft_backward(mdp, reward)
-        mu, start = soft_forward(mdp, log_policy), V[0]
-    return Posterior(float(mdp.initial @ start), log_policy, visits(mdp, mu))
+        log_z, policy = soft_policy(mdp, reward)
+        mu = occupancies(mdp, policy)
+    return Posterior(float(mdp.initial @ log_z[0]), policy, visits(mdp, mu))
 
 
 def likelihood(theta: np.ndarray, mdp: MDP, features: np.ndarray, expert: np.ndarray, form: str = "causal") -> tuple:
@@ -131,8 +132,9 @@ def learn(
         reward, arrays = _fit_network(mdp, features, visited, config, generator or np.random.default_rng(0), progress)
     else:
         reward, arrays = _fit_linear(mdp, features, visited, config, progress)
-    p = posterior(mdp, reward, config.form)
-    return TabularResult(reward, p.log_policy, arrays, {**figures(features, visited, reward, p), **progress.outcome})
+    health = figures(features, visited, reward, posterior(mdp, reward, config.form))
+    _, log_policy = (plain_backward if config.form == "plain" else soft_backward)(mdp, reward)
+    return TabularResult(reward, log_policy, arrays, {**health, **progress.outcome})
 
 
 def figures(features: np.ndarray, visited: np.ndarray, reward: np.ndarray, p: Posterior) -> dict[str, float]:

@@ -101,9 +101,12 @@ def checked_table(mdp: MDP, name: str, table: np.ndarray) -> np.ndarray:
 
 def soft_backward(mdp: MDP, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Causal form. reward (S, A) → soft values V (T+1, S) [nats], log π (T, S, A)."""
-    r = np.ascontiguousarray(checked_table(mdp, "reward", reward).T)
-    expectation = _expectation(mdp)
-    return _backward(mdp, r, lambda v: mdp.discount * expectation(v) if mdp.discount < 1 else expectation(v))
+    return _causal_backward(mdp, reward, _log_choice)
+
+
+def soft_policy(mdp: MDP, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same with π (T, S, A) in place of log π: quicker where probabilities are all that is needed."""
+    return _causal_backward(mdp, reward, _choice)
 
 
 def plain_backward(mdp: MDP, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,22 +115,43 @@ def plain_backward(mdp: MDP, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray
         raise TabularError(f"the plain form knows no discount, got {mdp.discount}: use the causal form, or discount 1")
     r = np.ascontiguousarray(checked_table(mdp, "reward", reward).T)
     if mdp.deterministic:
-        return _backward(mdp, r, _expectation(mdp))
-    return _backward(mdp, r, lambda log_beta: _log_expectation(mdp.by_action, log_beta).reshape(r.shape))
+        return _backward(mdp, r, _expectation(mdp), _log_choice)
+    return _backward(mdp, r, lambda b: _log_expectation(mdp.by_action, b).reshape(r.shape), _log_choice)
 
 
-def _backward(mdp: MDP, r: np.ndarray, future: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Backward messages of both forms: Q_t = r + future(V_{t+1}), over arrays (A, S)."""
+def _causal_backward(mdp: MDP, reward: np.ndarray, choose: Any) -> tuple[np.ndarray, np.ndarray]:
+    r = np.ascontiguousarray(checked_table(mdp, "reward", reward).T)
+    expectation = _expectation(mdp)
+    future = expectation if mdp.discount == 1 else lambda v: mdp.discount * expectation(v)
+    return _backward(mdp, r, future, choose)
+
+
+def _backward(mdp: MDP, r: np.ndarray, future: Any, choose: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Backward messages of both forms: Q_t = r + future(V_{t+1}) over arrays (A, S), V_t by `choose`."""
     V = np.zeros((mdp.horizon + 1, mdp.n_states))
-    log_policy = np.empty((mdp.horizon, mdp.n_actions, mdp.n_states))
-    excess = np.empty_like(r)
+    policy = np.empty((mdp.horizon, mdp.n_actions, mdp.n_states))
     for t in reversed(range(mdp.horizon)):
-        Q = np.add(r, future(V[t + 1]), out=log_policy[t])
-        best = Q.max(0)
-        np.exp(np.subtract(Q, best, out=excess), out=excess)
-        V[t] = best + np.log(excess.sum(0))
-        Q -= V[t]
-    return V, log_policy.transpose(0, 2, 1)
+        Q = np.add(r, future(V[t + 1]), out=policy[t])
+        V[t] = choose(Q)
+    return V, policy.transpose(0, 2, 1)
+
+
+def _choice(Q: np.ndarray) -> np.ndarray:
+    """V = log Σ_a exp Q, shape (S,); Q (A, S) becomes π in place."""
+    best = Q.max(0)
+    Q -= best
+    np.exp(Q, out=Q)
+    total = Q.sum(0)
+    Q /= total
+    return best + np.log(total)
+
+
+def _log_choice(Q: np.ndarray) -> np.ndarray:
+    """V = log Σ_a exp Q, shape (S,); Q (A, S) becomes log π in place."""
+    best = Q.max(0)
+    V = best + np.log(np.exp(Q - best).sum(0))
+    Q -= V
+    return V
 
 
 def _expectation(mdp: MDP) -> Any:
