@@ -104,6 +104,12 @@ def test_networks_that_do_not_fit_the_contract_are_refused(checkpoint: Checkpoin
         Controller(dataclasses.replace(checkpoint, **change))
 
 
+def test_a_clone_has_no_reward(checkpoint: Checkpoint):
+    controller = Controller(dataclasses.replace(checkpoint, reward_arrays={}))
+    observation = np.zeros(CONTRACT.observation_size)
+    assert controller.reward(observation, np.zeros(CONTRACT.action_size), observation) is None
+
+
 def test_a_policy_that_gives_nan_is_refused(checkpoint: Checkpoint):
     arrays = {**checkpoint.policy_arrays, "mean.0.bias": np.full(7, np.nan)}
     with pytest.raises(CheckpointError, match="do not fit"):
