@@ -28,6 +28,11 @@ class TablePolicy:
     def from_arrays(cls, arrays: Arrays, contract: Contract) -> TablePolicy:
         return cls(contract, arrays[LOG_POLICY])
 
+    @property
+    def greedy(self) -> np.ndarray:
+        """The most probable move from each cell, shape (n_states,)."""
+        return self._greedy
+
     def mean(self, observation: np.ndarray) -> np.ndarray:
         """The most probable move from the cell of one observation (observation_size,), as an action, shape (3,)."""
         position = self._contract.field(observation, "end_effector_position")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState
@@ -37,6 +38,7 @@ from irl_ros.nodes import diagnostics, markers, process
 from irl_ros.nodes.lifecycle import transition
 from irl_ros.nodes.monitor import Monitor, model_status
 from irl_ros.nodes.parameters import declare, parameter
+from irl_ros.nodes.reward_map import occupancy_grid
 from irl_ros.nodes.watchdog import Watchdog
 
 LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
@@ -157,6 +159,10 @@ class PolicyRunner(LifecycleNode):
         }
         self._actions = self._publisher(Float64MultiArray, "~/action", RELIABLE)
         self._markers = self._publisher(MarkerArray, "~/markers", LATCHED)
+        if (rewards := self._pilot.controller.reward_map) is not None:
+            frame = self._contract.robot.base_frame
+            reward_map = occupancy_grid(self._contract.task.grid, rewards, frame)
+            self._publisher(OccupancyGrid, "~/reward_map", LATCHED).publish(reward_map)
         for role in self._pilot.inputs.roles:
             receive = functools.partial(self._on_message, role)
             qos = LATCHED if topics[role].latched else SENSOR

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from irl_ros.contract import Contract
-from irl_ros.report import figures, playback
+from irl_ros.models.tables import TablePolicy, TableReward
+from irl_ros.report import figures, maps, playback
 from irl_ros.report.exhibition import Exhibition, Section, missing, table
+from irl_ros.report.health import health
 from irl_ros.report.run import Run
 
 PLANES = (("x", "z"), ("x", "y"))
@@ -94,7 +96,9 @@ def paths(show: Exhibition) -> Section:
 
 
 def reward(show: Exhibition) -> Section:
-    """The learned reward around the goal, beside the true one."""
+    """The learned reward around the goal, or on the grid, beside the true one."""
+    if isinstance(show.reward, TableReward):
+        return _grid_reward(show)
     title, contract = "The learned reward around the goal", show.run.contract
     if show.reward is None:
         return Section("reward", title, missing(NO_REWARD))
@@ -107,6 +111,25 @@ def reward(show: Exhibition) -> Section:
     else:
         body += _slices(show) if show.groups else show.absent
     return Section("reward", title, body)
+
+
+def _grid_reward(show: Exhibition) -> Section:
+    contract, learned = show.run.contract, show.reward.map
+    grid = contract.task.grid
+    policy = TablePolicy.from_arrays(show.run.checkpoint.policy_arrays, contract)
+    tracks = [contract.field(e.observations, "end_effector_position") for e in show.run.demonstrations]
+    body = f"<p>The reward sees, of the cell that a move leads to: <code>{escape(grid.features)}</code>.</p>"
+    if grid.features == "goal_and_zone":
+        body += (
+            '<p class="note">These features name the goal and the keep-out region: learning had to find their signs and '
+            "sizes, not where they lie. With one feature for each cell expect less away from the demonstrations.</p>"
+        )
+    caption = (
+        "Mean reward of the moves that end in each cell; keep-out is hatched, the goal a star. The rank correlation of "
+        f"the learned reward with the true one over all cells is {maps.agreement(grid, learned):.2f}."
+    )
+    picture = show.picture("reward", maps.reward_maps(grid, learned, policy.greedy, tracks), caption)
+    return Section("reward", "The learned reward on the grid", body + picture)
 
 
 def _slices(show: Exhibition) -> str:
@@ -193,7 +216,7 @@ def configuration(show: Exhibition) -> Section:
     """Everything needed to run it again."""
     run = show.run
     versions = run.facts.get("versions")
-    figures_ = {k: v for k, v in run.facts.items() if k not in ("versions", "episodes")}
+    figures_ = {k: v for k, v in run.facts.items() if k not in ("versions", "episodes", "health", "findings")}
     parts = [
         f"<p>The same again:</p><pre>{escape(command(run))}</pre>",
         "<h3>Versions</h3>",
@@ -234,4 +257,13 @@ def _flat(values: Mapping[str, Any], name: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-SECTIONS: tuple[Callable[[Exhibition], Section], ...] = (headline, arm, paths, reward, along, curves, configuration)
+SECTIONS: tuple[Callable[[Exhibition], Section], ...] = (
+    headline,
+    arm,
+    paths,
+    reward,
+    along,
+    curves,
+    health,
+    configuration,
+)
