@@ -35,6 +35,7 @@ setup(
         "torch",
         "gymnasium",
         "scipy",
+        "clarabel",
         "pybullet",
         "pin",
         "mcap",
