@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from irl_ros.learning.batch import Batch
-from irl_ros.learning.discriminator import Steps, health, logistic_loss, minibatch
+from irl_ros.learning.discriminator import counted, health, logistic_loss
 from irl_ros.learning.fusion import FusionWindow
 from irl_ros.learning.method import Problem, decay_learning_rate
+from irl_ros.learning.regularisers import shape_penalty
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import NetworkReward, ShapedReward
 
@@ -32,16 +33,15 @@ class AdversarialInverseReinforcementLearning:
     reward_holds_entropy = True
 
     def __init__(self, problem: Problem):
-        config = self._config = problem.config.adversarial
+        config, self._shape = problem.config.adversarial, problem.config.reward
+        self._config, demos = config, problem.demonstrations
         generator = torch.Generator().manual_seed(problem.config.seed)
-        device = problem.demonstrations.inputs.device
         n_actions = 0 if config.state_only else problem.n_actions
         g = NetworkReward(problem.n_features, generator, bound=config.bound, n_actions=n_actions)
-        self._shaped = ShapedReward(g, problem.n_inputs, problem.discount, generator).to(device)
+        self._shaped = ShapedReward(g, problem.n_inputs, problem.discount, generator).to(demos.inputs.device)
         optimiser = torch.optim.AdamW(self._shaped.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.networks, self.optimisers = {"reward": self._shaped}, {"reward": optimiser}
-        self.window = FusionWindow(problem.demonstrations, None, config.background_batches)
-        self._demonstrations = Steps.of(problem.demonstrations)
+        self.window, self._demonstrations = FusionWindow(demos, None, config.background_batches), demos
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
@@ -50,54 +50,55 @@ class AdversarialInverseReinforcementLearning:
         config, optimiser = self._config, self.optimisers["reward"]
         decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
-        demos, background = self._demonstrations, Steps.of(self.window.background)
-        demo_log_pi, background_log_pi = self._demo_log_pi(policy), _log_pi(policy, background)
+        demos, background = self._demonstrations, self.window.background
+        demo_log_pi, log_pi = log_prob(policy, demos) - self._noise(demos), log_prob(policy, background)
         for _ in range(config.updates):
-            d, s = (minibatch(steps, config.minibatch, generator) for steps in (demos, background))
-            loss = logistic_loss(
-                self._logit(demos.pick(d), demo_log_pi[d]), self._logit(background.pick(s), background_log_pi[s])
+            rows = torch.randperm(len(background), generator=generator)[: config.minibatch]
+            drawn = background[rows]
+            loss = demos.counted.sum(-1).mean() * logistic_loss(
+                counted(self._logit(demos, demo_log_pi), demos), counted(self._logit(drawn, log_pi[rows]), drawn)
             )
+            penalty, shape = shape_penalty(
+                -self.learned_reward(demos), demos.counted, -self.learned_reward(drawn), drawn.counted, self._shape
+            )
+            shaping = config.shaping * (self._shaping(demos) + self._shaping(drawn))
             optimiser.zero_grad()
-            loss.backward()
+            (loss + penalty + shaping).backward()
             torch.nn.utils.clip_grad_norm_(self._shaped.parameters(), 10.0)
             optimiser.step()
-        return self._health(samples, policy)
+        return {**self._health(samples, policy), **(shape if config.updates else {})}
 
-    def _logit(self, steps: Steps, log_pi: Tensor) -> Tensor:
-        f = self._shaped(steps.features, steps.actions, steps.inputs, steps.next_inputs)
-        return expert_is_high(f, log_pi, self._config.temperature)
+    def _noise(self, demos: Batch) -> Tensor | float:
+        """What the policy's own noise takes off log π on average: E log π(a + σε) = log π(a) − m/2."""
+        return 0.5 * demos.actions.shape[-1] * demos.executed if self._config.match_noise else 0.0
 
-    def _demo_log_pi(self, policy: GaussianPolicy) -> Tensor:
-        """log π of the demonstrations; E log π(a + σε) = log π(a) − m/2."""
-        demos = self._demonstrations
-        noise = 0.5 * demos.actions.shape[-1] * demos.executed
-        return _log_pi(policy, demos) - (noise if self._config.match_noise else 0.0)
+    def _f(self, batch: Batch) -> Tensor:
+        return self._shaped(batch.features, batch.actions, batch.inputs[:, :-1], batch.inputs[:, 1:])
+
+    def _shaping(self, batch: Batch) -> Tensor:
+        """Σ_t (γ h(x′) − h(x))², mean over trajectories."""
+        potential = self._shaped.potential(batch.inputs)
+        added = self._shaped.discount * potential[:, 1:] - potential[:, :-1]
+        return (added.square() * batch.counted).sum(-1).mean()
+
+    def _logit(self, batch: Batch, log_pi: Tensor) -> Tensor:
+        return expert_is_high(self._f(batch), log_pi, self._config.temperature)
 
     @torch.no_grad()
     def _health(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
-        demos, drawn = self._demonstrations, Steps.of(samples)
-        logits = self._logit(demos, self._demo_log_pi(policy)), self._logit(drawn, _log_pi(policy, drawn))
-        g = [self._shaped.g(steps.features, steps.actions).mean().item() for steps in (demos, drawn)]
+        demos = self._demonstrations
+        demo_logit = counted(self._logit(demos, log_prob(policy, demos) - self._noise(demos)), demos)
+        logit = counted(self._logit(samples, log_prob(policy, samples)), samples)
+        g = [counted(self.learned_reward(batch), batch).mean().item() for batch in (demos, samples)]
         return {
-            **health(*logits),
-            "discriminator/loss": logistic_loss(*logits).item(),
+            **health(demo_logit, logit),
+            "discriminator/loss": logistic_loss(demo_logit, logit).item(),
             "discriminator/reward_gap": g[0] - g[1],
         }
 
     def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
         """log D − log(1 − D) = f − α log π, which holds the entropy."""
-        f = self._shaped(samples.features, samples.actions, samples.inputs[:, :-1], samples.inputs[:, 1:])
-        log_pi = policy.log_prob(samples.inputs[:, :-1], samples.actions) * samples.executed
-        return expert_is_high(f, log_pi, self._config.temperature)
-
-    def learned_reward(self, batch: Batch) -> Tensor:
-        return self._shaped.g(batch.features, batch.actions)
-
-    @torch.no_grad()
-    def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
-        """Logits of any trajectories' steps, shape (n,); for health figures on demonstrations it was not shown."""
-        steps = Steps.of(batch)
-        return self._logit(steps, _log_pi(policy, steps))
+        return self._logit(samples, log_prob(policy, samples))
 
     def learned_reward(self, batch: Batch) -> Tensor:
         """g along `batch`."""
@@ -105,8 +106,7 @@ class AdversarialInverseReinforcementLearning:
 
     def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
         """log D − log(1 − D) of a batch's steps, shape (n,), for health figures."""
-        steps = Steps.of(batch)
-        return self._logit(steps, _log_pi(policy, steps))
+        return counted(self._logit(batch, log_prob(policy, batch)), batch)
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
         """g alone: h is shaping, and belongs to these dynamics."""
@@ -114,6 +114,6 @@ class AdversarialInverseReinforcementLearning:
 
 
 @torch.no_grad()
-def _log_pi(policy: GaussianPolicy, steps: Steps) -> Tensor:
-    """log π(a | o) [nats] of the present policy, shape (n,); 0 where none acted."""
-    return policy.log_prob(steps.inputs, steps.actions) * steps.executed
+def log_prob(policy: GaussianPolicy, batch: Batch) -> Tensor:
+    """log π(a | o) [nats] of the present policy, shape (B, H); 0 where none acted."""
+    return policy.log_prob(batch.inputs[:, :-1], batch.actions) * batch.executed

@@ -41,7 +41,11 @@ class RewardConfig:
     minibatch: int = 80
     """Background samples drawn for each update."""
     effective_sample_size: float = 0.5
-    """Weights are tempered by the largest β ≤ 1 that keeps this fraction of the background effective."""
+    """Weights are tempered by the largest β ≤ 1 that keeps this fraction of the background effective. 0: untempered."""
+    importance_weights: bool = True
+    """Ablation, False: every background trajectory weighs the same."""
+    demonstrations_in_background: bool = True
+    """Ablation, False: samples and their policies alone; the paper says that the loss is unbounded then."""
     lcr: float = 100.0
     """Weight of the local-constant-rate regulariser, demonstrations and samples. At 1 and below the cost saturates
     everywhere but near the demonstrations and the policy step has nothing to climb."""
@@ -63,7 +67,7 @@ class RewardConfig:
 class AdversarialConfig:
     """The discriminators of AIRL and GAIL, on single steps, and of GAN-GCL, on trajectories.
 
-    GAN-GCL's cost has its options in RewardConfig, as GCL's.
+    The regularisers lcr and mono have their options in RewardConfig, as has all of GAN-GCL's cost.
     """
 
     updates: int = 40
@@ -73,14 +77,17 @@ class AdversarialConfig:
     """As in RewardConfig."""
     background_batches: int = 5
     """Batches of past samples that the discriminator is shown."""
-    minibatch: int = 500
-    """Steps drawn from the samples, and from the demonstrations, for each update."""
+    minibatch: int = 40
+    """Sampled trajectories drawn for each update."""
     bound: float = 10.0
     """Bound of the reward g or of GAIL's logit, per step."""
     state_only: bool = True
     """The reward sees the contract's reward features alone; False: the executed action as well."""
     temperature: float = 1.0
     """AIRL: weight α of log π in the logit f − α log π and in the policy's reward; the paper has 1."""
+    shaping: float = 1.0
+    """AIRL: weight of (γ h(x′) − h(x))², which leaves to the potential only what g cannot say. h sees all policy inputs:
+    free, it tells five demonstrations from samples by itself, and g, the reward that is saved, learns nothing."""
     match_noise: bool = True
     """AIRL, GAN-GCL: log π of the demonstrations' actions in expectation over the policy's own noise added to them. A
     person's hand is steadier than an exploring policy, and log π alone would call every demonstration a sample."""

@@ -1,12 +1,10 @@
-"""What the adversarial methods share: single steps as data, the logistic loss, health figures.
+"""What the adversarial methods share: the logistic loss and its health figures.
 
 Every logit is `expert_is_high`: D = σ(logit) is the probability that a step (or a trajectory) is the expert's, with
 demonstrations and samples equally likely beforehand.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,35 +15,26 @@ from irl_ros.learning.batch import Batch
 CALIBRATION_BINS = 10
 
 
-class Steps(NamedTuple):
-    """n steps: features (n, d_φ) of the transition, actions (n, m), policy inputs before and after, (n, d_x).
+def counted(values: Tensor, batch: Batch) -> Tensor:
+    """Of values (B, H) those of steps that belong to a trajectory, shape (n,)."""
+    return values[batch.counted.bool()]
 
-    executed (n,): 0 in an absorbing state, where no policy acted.
+
+def logistic_loss(
+    demo_expert_is_high: Tensor,
+    sample_expert_is_high: Tensor,
+    demo_weight: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """E_expert[−log D] + E_samples[−log(1 − D)], D = σ(logit); logits (N,) and (M,), each side counts one.
+
+    The weights, of the logits' shapes, are probabilities: with exact occupancies the expectations are exact.
     """
-
-    features: Tensor
-    actions: Tensor
-    inputs: Tensor
-    next_inputs: Tensor
-    executed: Tensor
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def pick(self, rows: Tensor) -> Steps:
-        return Steps(*(part[rows] for part in self))
-
-    @classmethod
-    def of(cls, batch: Batch) -> Steps:
-        """The steps of `batch` that belong to its trajectories, in order."""
-        inputs, following = batch.inputs[:, :-1], batch.inputs[:, 1:]
-        parts = (batch.features, batch.actions, inputs, following, batch.executed)
-        return cls(*(part[batch.counted.bool()] for part in parts))
+    return _mean(softplus(-demo_expert_is_high), demo_weight) + _mean(softplus(sample_expert_is_high), sample_weight)
 
 
-def logistic_loss(demo_expert_is_high: Tensor, sample_expert_is_high: Tensor) -> Tensor:
-    """E_expert[−log D] + E_samples[−log(1 − D)], D = σ(logit); logits (N,) and (M,), each side counts one."""
-    return softplus(-demo_expert_is_high).mean() + softplus(sample_expert_is_high).mean()
+def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
+    return x.mean() if weight is None else (weight * x).sum()
 
 
 @torch.no_grad()
@@ -70,8 +59,3 @@ def calibration_error(demo_expert_is_high: Tensor, sample_expert_is_high: Tensor
     bins = (D * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
     excess = torch.zeros(CALIBRATION_BINS).to(logit).index_add_(0, bins, weight * (expert - D))
     return excess.abs().sum().item()
-
-
-def minibatch(steps: Steps, size: int, generator: torch.Generator) -> Tensor:
-    """At most `size` different rows of `steps`."""
-    return torch.randperm(len(steps), generator=generator)[:size]

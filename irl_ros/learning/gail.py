@@ -11,19 +11,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from irl_ros.learning.batch import Batch
-from irl_ros.learning.discriminator import Steps, health, logistic_loss, minibatch
+from irl_ros.learning.discriminator import counted, health, logistic_loss
 from irl_ros.learning.fusion import FusionWindow
 from irl_ros.learning.method import Problem, decay_learning_rate
+from irl_ros.learning.regularisers import shape_penalty
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import NetworkReward
-
-
-def imitation_reward(expert_is_high: Tensor) -> Tensor:
-    """−log(1 − D), shape (…,): what the policy maximises beside its entropy."""
-    return softplus(expert_is_high)
 
 
 class GenerativeAdversarialImitation:
@@ -32,15 +27,15 @@ class GenerativeAdversarialImitation:
     reward_holds_entropy = False
 
     def __init__(self, problem: Problem):
-        config = self._config = problem.config.adversarial
+        config, self._shape = problem.config.adversarial, problem.config.reward
+        self._config, demos = config, problem.demonstrations
         generator = torch.Generator().manual_seed(problem.config.seed)
         n_actions = 0 if config.state_only else problem.n_actions
         self._logit = NetworkReward(problem.n_features, generator, bound=config.bound, n_actions=n_actions)
-        self._logit.to(problem.demonstrations.inputs.device)
+        self._logit.to(demos.inputs.device)
         optimiser = torch.optim.AdamW(self._logit.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.networks, self.optimisers = {"discriminator": self._logit}, {"discriminator": optimiser}
-        self.window = FusionWindow(problem.demonstrations, None, config.background_batches)
-        self._demonstrations = Steps.of(problem.demonstrations)
+        self.window, self._demonstrations = FusionWindow(demos, None, config.background_batches), demos
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
@@ -49,20 +44,21 @@ class GenerativeAdversarialImitation:
         config, optimiser = self._config, self.optimisers["discriminator"]
         decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
-        demos, background = self._demonstrations, Steps.of(self.window.background)
+        demos, background = self._demonstrations, self.window.background
         for _ in range(config.updates):
-            rows = (minibatch(steps, config.minibatch, generator) for steps in (demos, background))
-            d, s = (steps.pick(r) for steps, r in zip((demos, background), rows))
-            loss = logistic_loss(self._logit(d.features, d.actions), self._logit(s.features, s.actions))
+            drawn = background[torch.randperm(len(background), generator=generator)[: config.minibatch]]
+            demo, sample = self.learned_reward(demos), self.learned_reward(drawn)
+            loss = demos.counted.sum(-1).mean() * logistic_loss(counted(demo, demos), counted(sample, drawn))
+            penalty, shape = shape_penalty(-demo, demos.counted, -sample, drawn.counted, self._shape)
             optimiser.zero_grad()
-            loss.backward()
+            (loss + penalty).backward()
             torch.nn.utils.clip_grad_norm_(self._logit.parameters(), 10.0)
             optimiser.step()
-        return self._health(samples)
+        return {**self._health(samples, policy), **(shape if config.updates else {})}
 
     @torch.no_grad()
-    def _health(self, samples: Batch) -> dict[str, float]:
-        logits = [self._logit(s.features, s.actions) for s in (self._demonstrations, Steps.of(samples))]
+    def _health(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
+        logits = [self.expert_is_high(batch, policy) for batch in (self._demonstrations, samples)]
         return {
             **health(*logits),
             "discriminator/loss": logistic_loss(*logits).item(),
@@ -70,26 +66,16 @@ class GenerativeAdversarialImitation:
         }
 
     def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
-        """−log(1 − D); the policy step adds the entropy."""
-        return imitation_reward(self._logit(samples.features, samples.actions))
+        """log D − log(1 − D); the policy step adds the entropy."""
+        return self.learned_reward(samples)
 
     def learned_reward(self, batch: Batch) -> Tensor:
-        return self._logit(batch.features, batch.actions)
-
-    @torch.no_grad()
-    def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
-        """Logits of any trajectories' steps, shape (n,); for health figures on demonstrations it was not shown."""
-        steps = Steps.of(batch)
-        return self._logit(steps.features, steps.actions)
-
-    def learned_reward(self, batch: Batch) -> Tensor:
-        """The logit along `batch`."""
+        """The logit along `batch`, shape (B, H)."""
         return self._logit(batch.features, batch.actions)
 
     def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
         """log D − log(1 − D) of a batch's steps, shape (n,), for health figures."""
-        steps = Steps.of(batch)
-        return self._logit(steps.features, steps.actions)
+        return counted(self.learned_reward(batch), batch)
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
         """The discriminator's logit: how expert-like a step is beside the last policies', no transferable reward."""

@@ -29,7 +29,7 @@ from irl_ros.learning.config import AdversarialConfig, RewardConfig
 from irl_ros.learning.discriminator import health, logistic_loss
 from irl_ros.learning.fusion import FusionWindow
 from irl_ros.learning.method import Problem, decay_learning_rate
-from irl_ros.learning.regularisers import local_constant_rate, monotonic
+from irl_ros.learning.regularisers import shape_penalty
 from irl_ros.models.policies import GaussianPolicy
 from irl_ros.models.rewards import QuadraticReward
 
@@ -49,12 +49,18 @@ def optimal_log_partition(demo_log_ratio: Tensor, sample_log_ratio: Tensor, beta
     return (low + high) / 2
 
 
+def mixture_deviation(demo: Tensor, sample: Tensor) -> float:
+    """Standard deviation of the equal mixture of two sets of numbers, (N,) and (M,), whatever their sizes."""
+    within = (demo.var(correction=0) + sample.var(correction=0)) / 2
+    return (within + ((demo.mean() - sample.mean()) / 2).square()).sqrt().item()
+
+
 def discriminator_loss(
     demo_cost: Tensor, sample_cost: Tensor, demo_log_q: Tensor, sample_log_q: Tensor, spread: float
 ) -> tuple[Tensor, dict[str, float]]:
     """L_D / β at the optimal Z, and health figures; demo_* (N,), sample_* (M,) [nats] of whole trajectories."""
     demo, sample = -demo_cost - demo_log_q, -sample_cost - sample_log_q
-    deviation = torch.cat([demo, sample]).detach().std().item()
+    deviation = mixture_deviation(demo.detach(), sample.detach())
     beta = min(1.0, spread / max(deviation, 1e-9))
     log_z = optimal_log_partition(demo, sample, beta)
     demo_logit, sample_logit = beta * (demo - log_z), beta * (sample - log_z)
@@ -85,12 +91,8 @@ def gan_gcl_loss(
     demo_total = (demo_cost * demonstrations.counted).sum(-1)
     sample_total = (sample_cost * samples.counted).sum(-1)
     loss, metrics = discriminator_loss(demo_total, sample_total, demo_log_q, sample_log_q, spread)
-    lcr = 0.5 * (
-        local_constant_rate(demo_cost, demonstrations.counted) + local_constant_rate(sample_cost, samples.counted)
-    )
-    mono = monotonic(demo_cost, demonstrations.counted, config.mono_margin)
-    metrics.update({"discriminator/lcr": lcr.item(), "discriminator/mono": mono.item()})
-    return loss + config.lcr * lcr + config.mono * mono, metrics
+    penalty, shape = shape_penalty(demo_cost, demonstrations.counted, sample_cost, samples.counted, config)
+    return loss + penalty, {**metrics, **shape}
 
 
 class GanGuidedCostLearning:
