@@ -178,7 +178,7 @@ def test_actions_count_as_different_where_the_reward_can_see_them():
 # ── an exact expert ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("side", "horizon", "seed"), [(5, 12, 0), (5, 12, 1), (5, 12, 2), (8, 20, 0), (8, 20, 1)])
+@pytest.mark.parametrize(("side", "horizon", "seed"), [(5, 12, 0), (5, 12, 1), (5, 12, 2), (8, 20, 0)])
 def test_exact_expert_is_matched_and_every_constraint_holds(side, horizon, seed):
     mdp, reward, greedy, demonstrations = expert_world(side, horizon, seed)
     features = state_features(mdp)
@@ -199,7 +199,7 @@ def test_exact_expert_is_matched_and_every_constraint_holds(side, horizon, seed)
     assert np.array_equal(psi, result.arrays["psi"])
 
 
-@pytest.mark.parametrize(("side", "horizon", "seed"), [*((5, 12, seed) for seed in range(6)), (8, 20, 0)])
+@pytest.mark.parametrize(("side", "horizon", "seed"), [*((5, 12, seed) for seed in range(4)), (7, 16, 0)])
 def test_slack_survives_a_fifth_of_wrong_demonstrations_and_the_hard_margin_names_some(side, horizon, seed):
     mdp, reward, greedy, clean = expert_world(side, horizon, seed)
     demonstrations = corrupted(mdp, clean, 0.2, seed)
@@ -256,10 +256,10 @@ def test_best_member_is_the_one_that_the_learned_reward_values_most():
 
 def test_stochastic_dynamics_with_slack():
     rng = np.random.default_rng(0)
-    mdp = grid(4, 10, slip=0.2, start=None)
+    mdp = grid(4, 8, slip=0.2, start=None)
     reward = true_reward(mdp, rng)
     greedy = value_iteration(mdp, reward)[1]
-    demonstrations = follow(mdp, greedy, np.tile(np.arange(mdp.n_states), 3), rng)
+    demonstrations = follow(mdp, greedy, np.tile(np.arange(mdp.n_states), 2), rng)
     result = learn(mdp, state_features(mdp), demonstrations, SOFT)
     assert result.metrics["max_margin/converged"] == 1
     assert value(mdp, np.exp(result.log_policy), reward) > 0.9 * value(mdp, one_hot(mdp, greedy), reward)
