@@ -304,6 +304,6 @@ def test_the_checkpoints_policy_is_the_one_that_was_evaluated(learned: Result):
 
 def test_with_a_constant_reward_the_policy_does_not_improve(demonstrations: Demonstrations, tmp_path):
     """So the learning is done by the learned reward, not by what else is in the loop."""
-    config = dataclasses.replace(LEARNING, environment_steps=4000, reward=RewardConfig(constant=True))
+    config = dataclasses.replace(LEARNING, environment_steps=3000, reward=RewardConfig(constant=True))
     figures = train(demonstrations, config, tmp_path).figures
     assert figures["policy_success"] <= figures["behaviour_cloning_success"] + 0.1

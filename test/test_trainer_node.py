@@ -169,6 +169,7 @@ def test_signals_save_what_was_learned_and_end_every_process(data: Data, tmp_pat
     assert state["description"]["progress"]["iteration"] == len(metrics(tmp_path)) > 0
 
 
+@pytest.mark.full
 def test_the_death_of_the_training_process_ends_the_node(data: Data, tmp_path):
     with dds.domain() as domain:
         with dds.process(TRAINER, domain, **data.parameters(tmp_path, environment_steps=10**6)) as trainer:
