@@ -5,12 +5,23 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from small_mdps import grid, random_mdp
 
 from irl_ros.learning import maxent
-from irl_ros.learning.config import ConfigError
-from irl_ros.learning.maxent_sampled import MaxEntSampledConfig, learn, learn_from_samples, natural_step
+from irl_ros.learning.batch import Batch
+from irl_ros.learning.config import ConfigError, RewardConfig, TrainConfig
+from irl_ros.learning.inner_loop import MOST_POLICY_STEPS, InnerLoop
+from irl_ros.learning.maxent_sampled import (
+    MaxEntSampledConfig,
+    SampledMaxEnt,
+    learn,
+    learn_from_samples,
+    natural_step,
+    sampled_loss,
+)
 from irl_ros.learning.mdp import MDP
+from irl_ros.learning.method import Problem
 from irl_ros.learning.observer import SilentObserver
 from irl_ros.learning.soft_q import Sampler, SoftQ
 from irl_ros.learning.tabular import (
@@ -22,6 +33,7 @@ from irl_ros.learning.tabular import (
     soft_forward,
 )
 from irl_ros.learning.tabular_env import TabularEnvs
+from irl_ros.models.policies import GaussianPolicy
 
 
 def problem(mdp: MDP, n: int = 40) -> tuple[np.ndarray, TabularDemonstrations]:
@@ -154,6 +166,15 @@ def test_demonstrations_that_do_not_fit_are_refused_before_learning():
         learn(mdp, np.zeros((8, 4, 1)), TabularDemonstrations([[0, 3, 6]], [[0, 0]]))
 
 
+def test_demonstrations_and_features_of_another_env_are_refused():
+    envs, rng = gymnasium.vector.SyncVectorEnv([Corridor] * 2), np.random.default_rng(0)
+    config = MaxEntSampledConfig(episodes=2, gradient_episodes=2)
+    with pytest.raises(TabularError, match="for envs of .5, 2. states"):
+        learn_from_samples(envs, CORRIDOR_FEATURES[:4], CORRIDOR_SHOWN, config, rng)
+    with pytest.raises(TabularError, match="demonstration 0: leaves the state space at t = 1: state 7"):
+        learn_from_samples(envs, CORRIDOR_FEATURES, TabularDemonstrations([[0, 7]], [[1]]), config, rng)
+
+
 class Impatient(SilentObserver):
     def should_stop(self) -> bool:
         return True
@@ -166,3 +187,57 @@ def test_an_observer_can_stop_and_the_seed_decides():
     first, again = (learn(mdp, features, shown, config, np.random.default_rng(0), Impatient()) for _ in range(2))
     assert first.metrics["maxent_sampled/reward_steps"] == 1.0 and first.metrics["maxent_sampled/cancelled"] == 1.0
     assert np.array_equal(first.log_policy, again.log_policy)
+
+
+# ── the continuous learner: reward steps between converged policies ───────────────────────────────────────────────────
+
+
+def batch(n: int, seed: int, shift: float = 0.0) -> Batch:
+    """`n` random trajectories of five steps whose two features are about `shift`."""
+    g, ones = torch.Generator().manual_seed(seed), torch.ones(n, 5)
+    features = shift + torch.randn(n, 5, 2, generator=g)
+    return Batch(torch.randn(n, 6, 3, generator=g), features, torch.zeros(n, 5, 2), ones, ones)
+
+
+def sampled_maxent(**options) -> tuple[SampledMaxEnt, GaussianPolicy]:
+    g = torch.Generator().manual_seed(0)
+    config = TrainConfig(method="maxent_sampled", reward=RewardConfig(updates=3, **options))
+    return SampledMaxEnt(Problem(batch(4, 0, 1.0), config, 0.9, g)), GaussianPolicy(3, 2, g)
+
+
+def test_the_inner_loop_ends_when_the_policy_gains_no_more():
+    inner, noise = InnerLoop(), torch.linspace(-1, 1, 20)
+    rising = [inner.observe(10.0 * k + noise) for k in range(6)]
+    assert rising == [False] * 6
+    assert [inner.observe(50.0 + noise) for _ in range(3)] == [False, False, True]
+    inner.restart()
+    assert [inner.observe(noise) for _ in range(4)] == [False, False, False, True]
+    assert int(inner.reward_steps) == 1
+
+
+def test_the_inner_loop_ends_at_last():
+    inner, noise = InnerLoop(), torch.linspace(-1, 1, 20)
+    answers = [inner.observe(10.0 * k + noise) for k in range(MOST_POLICY_STEPS + 1)]
+    assert answers == [False] * MOST_POLICY_STEPS + [True]
+
+
+def test_the_reward_moves_only_between_converged_policies():
+    method, policy = sampled_maxent()
+    moved = []
+    for iteration in range(9):
+        before = method.reward_arrays()
+        metrics = method.update(batch(20, 7, -1.0), policy, iteration, torch.Generator().manual_seed(iteration))
+        after = method.reward_arrays()
+        moved.append(any(not np.array_equal(before[name], after[name]) for name in after))
+    # the same episodes again and again: nothing gained, so a step whenever LOOK_BACK policy steps are over
+    assert moved == [True, False, False, False, True, False, False, False, True]
+    assert metrics["maxent_sampled/reward_steps"] == 3.0
+
+
+def test_the_loss_is_the_lectures_gradient_without_weights():
+    method, _ = sampled_maxent()
+    reward, shown, drawn = method.networks["reward"], batch(4, 0, 1.0), batch(20, 7, -1.0)
+    loss, metrics = sampled_loss(reward, shown, drawn, RewardConfig(lcr=0.0, mono=0.0))
+    gap = method.learned_reward(shown).sum(-1).mean() - method.learned_reward(drawn).sum(-1).mean()
+    assert loss.item() == pytest.approx(-gap.item(), rel=1e-6)  # descending it raises the demonstrations' reward
+    assert metrics["maxent_sampled/reward_gap"] == pytest.approx(gap.item(), rel=1e-6)

@@ -9,12 +9,20 @@ maximum-entropy reinforcement learning until it converges, draw M trajectories w
 table, Q_t(s, a) ← (1 − α) Q_t + α [r(s, a) + γ log Σ_a' exp Q_{t+1}(s', a')], along fresh episodes of its own policy,
 last step first. The learner sees what a gymnasium env returns and nothing of the dynamics.
 
-Deviations:
+Two learners. :func:`learn` is tabular and works on states and actions of finite number. :class:`SampledMaxEnt` is a
+method of :mod:`irl_ros.learning.train` for continuous ones: its inner maximum-entropy learner is the loop's KL-bounded
+policy step, repeated until the learned reward of the policy's episodes rises no more.
+
+Deviations of the tabular one:
 - A reward step is preconditioned: ψ += η (C + wI)⁻¹ (∇L − wψ), C the covariance of the M trajectories' features, which
-  is the Hessian of log Z where dynamics are deterministic and bounds it where they are not. Plain gradient steps
-  reach the same reward with many times the env steps. η falls as 1/k, which averages the sampling noise out.
+  is the Hessian of log Z where dynamics are deterministic and bounds it where they are not. η falls as 1/k, which
+  averages the sampling noise out.
 - Q starts from the last reward's: converging again is quicker than converging.
 - −½ w ‖ψ‖², and starts, as in :mod:`irl_ros.learning.maxent`.
+Deviations of the continuous one:
+- The first reward step is taken on the behaviour clone's episodes, not on those of a policy converged on no reward.
+- A reward step is several gradient updates on one batch, with GCL's cost and its regularisers.
+- An inner loop that does not converge ends after ten policy steps.
 """
 
 from __future__ import annotations
@@ -24,12 +32,20 @@ from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
+import torch
+from torch import Tensor
 
-from irl_ros.learning.config import ConfigError
+from irl_ros.learning.batch import Batch
+from irl_ros.learning.config import ConfigError, RewardConfig
+from irl_ros.learning.inner_loop import InnerLoop
+from irl_ros.learning.method import Problem, decay_learning_rate
 from irl_ros.learning.observer import Observer, SilentObserver
+from irl_ros.learning.regularisers import shape_penalty
 from irl_ros.learning.soft_q import Sampler, Samples, SoftQ
-from irl_ros.learning.tabular import MDP, TabularDemonstrations, TabularResult, checked_table
+from irl_ros.learning.tabular import MDP, TabularDemonstrations, TabularError, TabularResult, checked_table
 from irl_ros.learning.tabular_env import TabularEnvs
+from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.rewards import QuadraticReward
 
 STEP_BOUND = 2.0
 """Largest ½ Δψᵀ(C + wI)Δψ of a reward step, about the KL [nats per trajectory] by which it moves the policy."""
@@ -104,8 +120,28 @@ def learn_from_samples(
 
     The metric `maxent_sampled/env_steps` says what it cost.
     """
+    _check_spaces(envs, features, demonstrations)
     run = _Run(envs, features, demonstrations, config, generator, discount)
     return run.learn(observer or SilentObserver())
+
+
+def _check_spaces(
+    envs: gymnasium.vector.VectorEnv, features: np.ndarray, demonstrations: TabularDemonstrations
+) -> None:
+    """TabularError where the three are not of the same states and actions."""
+    spaces = (envs.single_observation_space, envs.single_action_space)
+    sizes = tuple(int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else None for space in spaces)
+    if features.ndim != 3 or features.shape[:2] != sizes or not np.isfinite(features).all():
+        raise TabularError(
+            f"maxent_sampled: features must be finite and of shape (S, A, d), got {features.shape} for envs of {sizes} "
+            "states and actions (None: not a Discrete space)"
+        )
+    for key, values, n in (("state", demonstrations.states, sizes[0]), ("action", demonstrations.actions, sizes[1])):
+        for i, t in np.argwhere((values < 0) | (values >= n))[:1]:
+            raise TabularError(
+                f"demonstration {demonstrations.names[i]}: leaves the {key} space at t = {t}: {key} {values[i, t]}, "
+                f"the envs have 0 … {n - 1}"
+            )
 
 
 class _Run:
@@ -192,3 +228,63 @@ def natural_step(gradient: np.ndarray, phi: np.ndarray, weight: float) -> tuple[
     step = np.linalg.solve(curvature, gradient)
     kl = 0.5 * float(gradient @ step)
     return step * min(1.0, np.sqrt(STEP_BOUND / max(kl, 1e-300))), kl
+
+
+def sampled_loss(
+    reward: QuadraticReward, demonstrations: Batch, samples: Batch, config: RewardConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """−L's gradient from samples of the converged policy, mean c(demonstrations) − mean c(samples), and figures."""
+    demo, sample = (-reward(batch.features, batch.actions) for batch in (demonstrations, samples))
+    demo_total, sample_total = (demo * demonstrations.counted).sum(-1), (sample * samples.counted).sum(-1)
+    gap = sample_total.mean() - demo_total.mean()
+    penalty, shape = shape_penalty(demo, demonstrations.counted, sample, samples.counted, config)
+    return penalty - gap, {"maxent_sampled/reward_gap": gap.item(), **shape}
+
+
+class SampledMaxEnt:
+    """Reward steps between converged policies, as a :class:`irl_ros.learning.method.Method`."""
+
+    reward_holds_entropy = False
+    window = None
+
+    def __init__(self, problem: Problem):
+        config, generator = problem.config.reward, torch.Generator().manual_seed(problem.config.seed)
+        self._config, self._demonstrations, self._inner = config, problem.demonstrations, InnerLoop()
+        self._reward = QuadraticReward(problem.n_features, generator, bound=config.bound, w_u=config.w_u)
+        self._reward.to(problem.demonstrations.inputs.device)
+        optimiser = torch.optim.AdamW(self._reward.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.networks, self.optimisers = {"reward": self._reward, "inner": self._inner}, {"reward": optimiser}
+
+    def update(
+        self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
+    ) -> dict[str, float]:
+        """A reward step where `policy` has converged on the present reward, else none; returns the health figures."""
+        with torch.no_grad():
+            _, metrics = sampled_loss(self._reward, self._demonstrations, samples, self._config)
+            converged = self._inner.observe((self.learned_reward(samples) * samples.counted).sum(-1).cpu())
+        if iteration == 0 or converged:
+            metrics = self._reward_step(samples)
+            self._inner.restart()
+        metrics["maxent_sampled/policy_steps"] = float(self._inner.seen)
+        return {**metrics, "maxent_sampled/reward_steps": float(self._inner.reward_steps)}
+
+    def _reward_step(self, samples: Batch) -> dict[str, float]:
+        config, optimiser, metrics = self._config, self.optimisers["reward"], {}
+        decay_learning_rate(optimiser, config.learning_rate, int(self._inner.reward_steps), config.step_decay)
+        for _ in range(config.updates):
+            loss, metrics = sampled_loss(self._reward, self._demonstrations, samples, config)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._reward.parameters(), 10.0)
+            optimiser.step()
+        return metrics
+
+    def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
+        """The policy step adds the entropy."""
+        return self.learned_reward(samples)
+
+    def learned_reward(self, batch: Batch) -> Tensor:
+        return self._reward(batch.features, batch.actions)
+
+    def reward_arrays(self) -> dict[str, np.ndarray]:
+        return self._reward.arrays()
