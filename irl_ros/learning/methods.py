@@ -10,6 +10,7 @@ from irl_ros.learning.config import ConfigError
 from irl_ros.learning.gail import GenerativeAdversarialImitation
 from irl_ros.learning.gan_gcl import GanGuidedCostLearning
 from irl_ros.learning.gcl import GuidedCostLearning
+from irl_ros.learning.maxent_sampled import SampledMaxEnt
 from irl_ros.learning.method import Method, Problem
 
 CLONE = "bc"
@@ -20,13 +21,15 @@ ALTERNATING: dict[str, Callable[[Problem], Method]] = {
     "gan_gcl": GanGuidedCostLearning,
     "airl": AdversarialInverseReinforcementLearning,
     "gail": GenerativeAdversarialImitation,
+    "maxent_sampled": SampledMaxEnt,
 }
 """Methods that alternate reward steps and policy steps."""
 
-TABULAR = ("max_margin", "maxent")
-"""Methods for known dynamics over finitely many states: see :mod:`irl_ros.learning.tabular_run`."""
+TABULAR = ("max_margin", "maxent", "maxent_sampled")
+"""Methods over finitely many states, on a grid: see :mod:`irl_ros.learning.tabular_run`. `maxent_sampled`
+alternates where the task has no grid."""
 
-METHODS = (CLONE, *ALTERNATING, *TABULAR)
+METHODS = tuple(dict.fromkeys((CLONE, *ALTERNATING, *TABULAR)))
 
 
 def check_method(name: str) -> None:
