@@ -342,9 +342,10 @@ def test_cells_and_moves_of_a_walk():
     assert [list(GRID_MOVES)[m] for m in moves] == ["+y", "+y", "+x", "stay", "+y", "-x", "-y"]
 
 
-def test_an_arm_that_comes_late_has_not_jumped():
+@pytest.mark.parametrize("behind", [0.6, 1.1])
+def test_an_arm_that_comes_late_has_not_jumped(behind: float):
     path = [0, 1, 2, 3, 4, 5]
-    assert cells_of(late(walk(path), 3, 0.6), CONTRACT)[0].tolist() == path
+    assert cells_of(late(walk(path), 3, behind), CONTRACT)[0].tolist() == path
 
 
 def test_the_nearest_path_is_the_best_of_all_paths():
@@ -372,8 +373,8 @@ def paths_from(path: list[int], next_state: np.ndarray, length: int) -> list[lis
 @pytest.mark.parametrize(
     "episode, message",
     [
-        (walk([0, 1, 3, 4]), "episode walk: jumped by more than a cell near tick 1|2"),
-        (walk([0, 1, 17, 18]), "episode walk: jumped"),
+        (walk([0, 1, 6, 7]), "episode walk: jumped over cells near tick (1|2), 2.0 cells from every path"),
+        (walk([0, 1, 17 + 45, 18 + 45]), "episode walk: jumped"),
         (walk([0, 1, 2], -0.05), "episode walk: left the grid at tick 0"),
         (walk([89, 104], 0.05), "episode walk: left the grid at tick 0"),
         (walk([36, 35, 34]), "episode walk: starts inside the keep-out region"),

@@ -23,8 +23,9 @@ from irl_ros.models.tables import LOG_POLICY, REWARD, grid_of
 
 OUTSIDE = 0.5
 """Cells beyond the border from which on a demonstration has left the grid."""
-JUMP = 0.9
-"""Cells between a position and the nearest that single moves could bring it to, from which on it has jumped."""
+JUMP = 1.5
+"""Cells between a position and the nearest path of single moves from which on it has jumped: an arm whose command came
+a control period late is a cell behind, and half a cell is rounding."""
 
 LONG = 10
 """Horizons over which a checkpoint's policy plans."""
@@ -78,8 +79,9 @@ def cells_of(episode: Episode, contract: Contract) -> tuple[np.ndarray, np.ndarr
     worst = int(residual.argmax())
     if residual[worst] > JUMP:
         raise EpisodeError(
-            f"episode {episode.name}: jumped by more than a cell near tick {worst}: in a control period the end effector "
-            f"may move {grid.cell:g} m along x or along y; demonstrate more slowly"
+            f"episode {episode.name}: jumped over cells near tick {worst}, {residual[worst]:.1f} cells from every path of "
+            f"single moves: in a control period the end effector may move {grid.cell:g} m along x or along y; "
+            "demonstrate more slowly"
         )
     return states, moves
 

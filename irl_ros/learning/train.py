@@ -27,7 +27,7 @@ from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.method import Method, Problem
-from irl_ros.learning.methods import ALTERNATING, CLONE, check_method
+from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR, check_method
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
@@ -63,7 +63,12 @@ def train(
     """
     check_method(config.method)
     torch.set_num_threads(1)  # small networks: more threads only wait for one another
-    run = _Run(demonstrations, config, Path(directory), observer or SilentObserver())
+    observer = observer or SilentObserver()
+    if config.method in TABULAR:
+        from irl_ros.learning.tabular_run import train_tabular  # which uses this module's figures
+
+        return train_tabular(demonstrations, config, Path(directory), observer, resume)
+    run = _Run(demonstrations, config, Path(directory), observer)
     return run.train(resume)
 
 

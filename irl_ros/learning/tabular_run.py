@@ -1,0 +1,173 @@
+"""One training of a tabular method on an arm's grid: the same run directory as the learning loop's.
+
+Where the dynamics are known nothing is sampled but the evaluation at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from irl_ros.checkpoint import Checkpoint
+from irl_ros.contract import ContractError
+from irl_ros.data.episode import Demonstrations, EpisodeError
+from irl_ros.learning import grid, max_margin, maxent, maxent_sampled
+from irl_ros.learning.batch import Featurizer
+from irl_ros.learning.bc import clone
+from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.environment import EnvSpec
+from irl_ros.learning.mdp import TabularError
+from irl_ros.learning.metrics import MetricsLog
+from irl_ros.learning.observer import Observer
+from irl_ros.learning.rollout import Rollouts
+from irl_ros.learning.tabular import TabularResult
+from irl_ros.learning.train import EVALUATION_SEED, Result, _write_json, run_figures, success_figures
+from irl_ros.models import likeness
+from irl_ros.models.features import Features
+
+
+class Learner(NamedTuple):
+    """A method: how it learns, its options, whether its policy is one of maximum entropy."""
+
+    learn: Callable[..., TabularResult]
+    options: Callable[[], Any]
+    soft: bool
+
+
+LEARNERS: dict[str, Learner] = {
+    "max_margin": Learner(max_margin.learn, max_margin.MaxMarginConfig, soft=False),
+    "maxent": Learner(maxent.learn, maxent.MaxEntConfig, soft=True),
+    "maxent_sampled": Learner(maxent_sampled.learn, maxent_sampled.MaxEntSampledConfig, soft=True),
+}
+
+
+class LoggedObserver:
+    """Passes everything on, writes each iteration's figures, remembers whether the training was stopped."""
+
+    def __init__(self, observer: Observer, log: MetricsLog):
+        self._observer, self._log = observer, log
+        self.iterations, self.stopped = 0, False
+
+    def on_phase(self, name: str, total: int) -> None:
+        self._observer.on_phase(name, total)
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        if metrics:
+            self.iterations += 1
+            self._log.write(self.iterations, metrics)
+        self._observer.on_progress(done, metrics)
+
+    def on_health(self, findings: Any, converged: bool) -> None:
+        self._observer.on_health(findings, converged)
+
+    def should_stop(self) -> bool:
+        self.stopped = self.stopped or self._observer.should_stop()
+        return self.stopped
+
+
+class TabularRun:
+    """A method, its problem, and where its run lies. Raises before anything is learned on what cannot be used."""
+
+    def __init__(self, demonstrations: Demonstrations, config: TrainConfig, directory: Path, observer: Observer):
+        contract = demonstrations.contract
+        if contract.task.grid is None:
+            raise ConfigError(
+                f"method {config.method} needs a task with a grid of cells, such as reach_grid; {contract.task.name} is "
+                "continuous: choose another method, gcl for one"
+            )
+        self._demonstrations, self._contract, self._config = demonstrations, contract, config
+        self._directory, self._observer = directory, observer
+        try:
+            self._mdp, self._features = grid.mdp_of(contract), grid.features_of(contract)
+            self._cells = grid.tabular_demonstrations(demonstrations)
+            self._cells.check(self._mdp)
+        except (TabularError, ContractError) as error:
+            raise EpisodeError(str(error)) from None
+
+    def learn(self) -> TabularResult | None:
+        """Reward and policy; None when the observer stopped it."""
+        log = MetricsLog(self._directory / "training")
+        observer = LoggedObserver(self._observer, log)
+        name, generator = self._config.method, np.random.default_rng(self._config.seed)
+        learner = LEARNERS[name]
+        try:
+            result = learner.learn(self._mdp, self._features, self._cells, learner.options(), generator, observer)
+        except TabularError as error:
+            raise ConfigError(f"method {name}: {error}") from None
+        finally:
+            log.close()
+        return None if observer.stopped else result
+
+    def clone_arrays(self) -> dict[str, np.ndarray]:
+        """The behaviour clone of the same demonstrations, to compare with: continuous, as for every other task."""
+        self._observer.on_phase("clone", 1)
+        batch = Featurizer(self._contract, torch.device("cpu")).demonstrations(self._demonstrations)
+        arrays = clone(batch, self._config.clone, torch.Generator().manual_seed(self._config.seed)).arrays()
+        self._observer.on_progress(1, {})
+        return arrays
+
+    def policy_arrays(self, result: TabularResult) -> dict[str, np.ndarray]:
+        """The policy that the checkpoint holds."""
+        return grid.policy_arrays(result, self._mdp, LEARNERS[self._config.method].soft)
+
+    def save(self, result: TabularResult, provenance: dict[str, Any]) -> Path:
+        """The checkpoint, in the form that every method's has."""
+        inputs = Features(self._contract, self._contract.task.policy_inputs)
+        path = self._directory / "checkpoint"
+        Checkpoint(
+            contract=self._contract,
+            policy_arrays=self.policy_arrays(result),
+            reward_arrays=grid.reward_arrays(result),
+            likeness_arrays=likeness.calibrate([inputs(e.observations) for e in self._demonstrations]),
+            urdf=self._contract.robot.urdf_path().read_text(),
+            provenance={**provenance, "config": self._config.to_dict()},
+        ).save(path)
+        return path
+
+    def evaluate(self, policies: list[dict[str, np.ndarray]]) -> list[dict[str, float | None]]:
+        """Success figures of each policy on the same fresh episodes."""
+        seeds = [EVALUATION_SEED + k for k in range(self._config.evaluation_episodes)]
+        self._observer.on_phase("evaluate", len(policies))
+        figures = []
+        with Rollouts(EnvSpec(self._contract), self._config.workers) as rollouts:
+            for arrays in policies:
+                figures.append(success_figures(rollouts.evaluate(arrays, seeds)))
+                self._observer.on_progress(len(figures), {})
+        return figures
+
+
+def train_tabular(
+    demonstrations: Demonstrations, config: TrainConfig, directory: Path, observer: Observer, resume: bool = False
+) -> Result:
+    """Learn by a tabular method; writes below `directory` what :func:`irl_ros.learning.train.train` writes.
+
+    Raises ConfigError for a task without a grid and for a resume, EpisodeError for demonstrations that do not fit it.
+    """
+    if resume:
+        raise ConfigError(f"{config.method} takes seconds and leaves nothing to resume from; train without resume")
+    run, start = TabularRun(demonstrations, config, directory, observer), time.monotonic()
+    result = run.learn()
+    if result is None:
+        return Result(None, cancelled=True)
+    seconds = time.monotonic() - start
+    origin = run_figures(demonstrations, config)
+    checkpoint = run.save(result, origin)
+    cloned, learned = run.evaluate([run.clone_arrays(), run.policy_arrays(result)])
+    labels = [e.success for e in demonstrations if e.success is not None]
+    figures = {
+        **origin,
+        "demonstration_success": float(np.mean(labels)) if labels else None,
+        **{f"behaviour_cloning_{name}": cloned[name] for name in ("success", "success_2cm", "return")},
+        **{f"policy_{name}": value for name, value in learned.items()},
+        "policy_episodes": config.evaluation_episodes,
+        "environment_steps": int(result.metrics.get("maxent_sampled/env_steps", 0)),
+        "training_wall_s": round(seconds, 2),
+        **result.metrics,
+    }
+    _write_json(directory / "training" / "result.json", figures)
+    return Result(checkpoint, figures)
