@@ -38,20 +38,24 @@ class World:
         return bool(np.linalg.matrix_power(linked.astype(float), S).all())
 
     def soft(self, reward: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Stationary soft-optimal log π (S, A) and values of r (S, A); V (S,) is where iteration starts."""
+        """Stationary soft-optimal log π (S, A) and values of r (S, A), by policy iteration from values V (S,)."""
         while True:
             Q = reward + DISCOUNT * V[self.next_state]
-            new = np.log(np.exp(Q - Q.max(1, keepdims=True)).sum(1)) + Q.max(1)
-            if np.abs(new - V).max() < 1e-10:
-                return Q - new[:, None], new
-            V = new
+            log_policy = Q - Q.max(1, keepdims=True)
+            log_policy -= np.log(np.exp(log_policy).sum(1, keepdims=True))
+            policy = np.exp(log_policy)
+            gain = (policy * (reward - log_policy)).sum(1)
+            V, before = np.linalg.solve(np.eye(S) - DISCOUNT * self.moves(policy), gain), V
+            if np.abs(V - before).max() < 1e-9:
+                return log_policy, V
+
+    def moves(self, policy: np.ndarray) -> np.ndarray:
+        """P(s′ | s) under `policy`, shape (S, S)."""
+        return np.einsum("sa,sat->st", policy, np.eye(S)[self.next_state])
 
     def occupancy(self, policy: np.ndarray) -> np.ndarray:
         """Discounted occupancy ρ (S, A), which sums to 1."""
-        move = np.zeros((S, S))
-        for s in range(S):
-            np.add.at(move[s], self.next_state[s], policy[s])
-        states = np.linalg.solve(np.eye(S) - DISCOUNT * move.T, (1 - DISCOUNT) * self.initial)
+        states = np.linalg.solve(np.eye(S) - DISCOUNT * self.moves(policy).T, (1 - DISCOUNT) * self.initial)
         return states[:, None] * policy
 
 
@@ -64,7 +68,7 @@ def learn(world: World, expert: np.ndarray, features: torch.Tensor, iterations: 
     g = NetworkReward(features.shape[-1], generator(0), hidden=(), bound=1e4)
     f = ShapedReward(g, S, DISCOUNT, generator(1), hidden=()).double()
     here, there = one_hot(np.repeat(np.arange(S), A), S), one_hot(world.next_state, S)
-    optimiser = torch.optim.Adam(f.parameters(), 0.05)
+    optimiser = torch.optim.Adam(f.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     rho_expert, V = torch.as_tensor(world.occupancy(expert)).ravel(), np.zeros(S)
     for _ in range(iterations):
@@ -92,7 +96,7 @@ def test_state_only_g_is_the_true_reward_up_to_a_constant(seed: int, where: str)
     assert world.decomposable()
     states = np.repeat(np.arange(S), A) if where == "departure" else world.next_state
     expert, _ = world.soft(world.true_reward[states].reshape(S, A), np.zeros(S))
-    f = learn(world, np.exp(expert), one_hot(states, S), 1500)
+    f = learn(world, np.exp(expert), one_hot(states, S), 600)
     with torch.no_grad():
         g = f.g(torch.eye(S).double(), torch.zeros(S, 1)).numpy()
     assert correlation(g, world.true_reward) >= 0.98
@@ -105,7 +109,7 @@ def test_in_state_action_form_f_is_the_soft_advantage(seed: int):
     rng = np.random.default_rng(100 + seed)
     advantage, _ = world.soft(rng.normal(size=(S, A)), np.zeros(S))
     pairs = np.arange(S * A)
-    f = learn(world, np.exp(advantage), one_hot(pairs, S * A), 800)
+    f = learn(world, np.exp(advantage), one_hot(pairs, S * A), 400)
     here, there = one_hot(np.repeat(np.arange(S), A), S), one_hot(world.next_state, S)
     with torch.no_grad():
         values = f(one_hot(pairs, S * A), here, here, there).numpy()

@@ -143,7 +143,7 @@ def learner(demos, match_noise: bool = True, **options) -> GanGuidedCostLearning
 
 def test_the_reward_of_demonstrations_rises_above_that_of_samples():
     demos, policy = batch(5, 1, 0.0), GaussianPolicy(N_INPUTS, N_ACTIONS, generator(0))
-    method = learner(demos, learning_rate=1e-2, updates=60, lcr=0.0, mono=0.0)
+    method = learner(demos, learning_rate=2e-2, updates=25, lcr=0.0, mono=0.0)
     metrics = {}
     for k in range(3):
         metrics = method.update(batch(20, 10 + k, 1.5), policy, k, generator(k))
@@ -171,8 +171,8 @@ def test_matched_noise_is_the_mean_of_log_q_over_noisy_actions():
         policy.log_std.fill_(math.log(0.4))
     inputs, features, actions, *masks = demos
     g, noisy = generator(1), []
-    for _ in range(4000):
+    for _ in range(800):
         shaken = actions + 0.4 * torch.randn(actions.shape, generator=g)
         noisy.append(trajectory_log_prob(policy, Batch(inputs, features, shaken, *masks)))
     expected = trajectory_log_prob(policy, demos) - 0.5 * N_ACTIONS * demos.executed.sum(-1)
-    torch.testing.assert_close(torch.stack(noisy).mean(0), expected, rtol=0.02, atol=0.2)
+    torch.testing.assert_close(torch.stack(noisy).mean(0), expected, rtol=0.02, atol=0.4)

@@ -5,6 +5,11 @@
 
 With a state-only g, deterministic decomposable dynamics, γ < 1 and a stationary soft-optimal expert with full support,
 g becomes the true reward up to a constant and h the soft value (theorems C.1 and C.2). g is what is saved.
+
+Deviations, their reasons in docs/methods/airl.md:
+- log π enters with a weight α, the temperature: f − α log π in the logit and in the policy's reward.
+- g is bounded and has GCL's local-constant-rate and monotonic regularisers; (γ h′ − h)² has a price.
+- The reward features may be those of o′, and h sees the policy inputs. Samples of the last few batches are kept.
 """
 
 from __future__ import annotations
@@ -51,7 +56,7 @@ class AdversarialInverseReinforcementLearning:
         decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
         demos, background = self._demonstrations, self.window.background
-        demo_log_pi, log_pi = log_prob(policy, demos) - self._noise(demos), log_prob(policy, background)
+        demo_log_pi, log_pi = log_prob(policy, demos), log_prob(policy, background)
         for _ in range(config.updates):
             rows = torch.randperm(len(background), generator=generator)[: config.minibatch]
             drawn = background[rows]
@@ -68,10 +73,6 @@ class AdversarialInverseReinforcementLearning:
             optimiser.step()
         return {**self._health(samples, policy), **(shape if config.updates else {})}
 
-    def _noise(self, demos: Batch) -> Tensor | float:
-        """What the policy's own noise takes off log π on average: E log π(a + σε) = log π(a) − m/2."""
-        return 0.5 * demos.actions.shape[-1] * demos.executed if self._config.match_noise else 0.0
-
     def _f(self, batch: Batch) -> Tensor:
         return self._shaped(batch.features, batch.actions, batch.inputs[:, :-1], batch.inputs[:, 1:])
 
@@ -87,8 +88,7 @@ class AdversarialInverseReinforcementLearning:
     @torch.no_grad()
     def _health(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
         demos = self._demonstrations
-        demo_logit = counted(self._logit(demos, log_prob(policy, demos) - self._noise(demos)), demos)
-        logit = counted(self._logit(samples, log_prob(policy, samples)), samples)
+        demo_logit, logit = (self.expert_is_high(batch, policy) for batch in (demos, samples))
         g = [counted(self.learned_reward(batch), batch).mean().item() for batch in (demos, samples)]
         return {
             **health(demo_logit, logit),

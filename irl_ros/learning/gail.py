@@ -4,6 +4,12 @@
 
 with D = σ(logit) high for the expert (the paper's D is high for the policy) and H the causal entropy. At the optimum
 the occupancies agree and D is ½ everywhere.
+
+Deviations, their reasons in docs/methods/gail.md:
+- The policy's reward is the logit, log D − log(1 − D): −log(1 − D) is flat where D is near 0.
+- The discriminator sees the reward features, and the action only if asked to; its logit is bounded and has GCL's
+  local-constant-rate and monotonic regularisers.
+- The policy step is PPO with a bound on the KL. Samples of the last few batches are kept.
 """
 
 from __future__ import annotations

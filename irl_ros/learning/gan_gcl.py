@@ -11,6 +11,7 @@ Deviations:
 - Logits of trajectories of 50 steps × 7 joints spread over hundreds of nats: D is 0 or 1 everywhere and L_D has no
   gradient. They are tempered, β (−c − log Z − log q), with the largest β ≤ 1 that keeps their standard deviation at
   `logit_spread`, and the loss is divided by β. At β = 1 this is the paper's.
+- log q of demonstrations is that of their actions with the policy's own noise, in expectation (docs/methods/gan_gcl.md).
 - Z is solved for in each step (L_D is convex in log Z) instead of being learned beside the cost.
 - The cost is GCL's own: saturating, with the local-constant-rate and monotonic regularisers.
 - The policy's objective E[log(1 − D) − log D] = E[c] − H(q) + const is GCL's: the policy step gets −c and adds a
@@ -144,9 +145,6 @@ class GanGuidedCostLearning:
     def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
         """−c: the policy step adds the entropy itself."""
         return self._reward(samples.features, samples.actions)
-
-    def learned_reward(self, batch: Batch) -> Tensor:
-        return self._reward(batch.features, batch.actions)
 
     def learned_reward(self, batch: Batch) -> Tensor:
         return self._reward(batch.features, batch.actions)
