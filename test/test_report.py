@@ -21,7 +21,7 @@ from irl_ros.report import run as run_module
 from irl_ros.report.run import wilson
 from irl_ros.report.sections import closeness_to_true_reward
 
-SECTION_IDS = ["headline", "arm", "paths", "reward", "along", "curves", "configuration"]
+SECTION_IDS = ["headline", "arm", "paths", "reward", "along", "curves", "health", "configuration"]
 METRICS = [
     {
         "iteration": k,

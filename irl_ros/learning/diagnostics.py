@@ -64,8 +64,8 @@ CHECKS = (
         "tempering β",
         "beta",
         0.005,
-        "the weights are tempered to β = {value:.2g}, which is as good as none: lower the bound of the reward, or the "
-        "demonstrations' actions are far from anything the policy does: check their units and their delay.",
+        "the weights are tempered to β = {value:.2g}, which is as good as none: lower the reward's bound or w_u. If it is log z "
+        "that spreads, the policies that drew the samples are far apart: a smaller KL bound, or fewer batches kept.",
         above=False,
         patience=5,
     ),

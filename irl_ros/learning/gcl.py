@@ -59,37 +59,41 @@ def tempered_weights(log_w: Tensor, fraction: float) -> Weights:
     return Weights(torch.softmax(low * log_w, 0), low, effective_sample_size(low * log_w))
 
 
-def ioc_loss(demo_cost: Tensor, background_cost: Tensor, log_z: Tensor, fraction: float) -> tuple[Tensor, Weights]:
-    """A loss with the gradient of L: mean_i ∇c(τ_i) − Σ_j w_j ∇c(τ_j), its weights tempered.
+def ioc_loss(
+    demo_cost: Tensor, background_cost: Tensor, log_z: Tensor, fraction: float, weighted: bool = True
+) -> tuple[Tensor, Weights]:
+    """A loss with the gradient of L: mean_i ∇c(τ_i) − Σ_j w_j ∇c(τ_j), its weights tempered (or equal: an ablation).
 
     demo_cost (N,), background_cost (M,) (the demonstrations among them), log_z (M,).
     """
-    weights = tempered_weights((log_z - background_cost).detach(), fraction)
+    log_w = (log_z - background_cost).detach()
+    weights = tempered_weights(log_w if weighted else torch.zeros_like(log_w), fraction)
     return demo_cost.mean() - (weights.w * background_cost).sum(), weights
 
 
 def gcl_loss(
     reward: torch.nn.Module, demonstrations: Batch, samples: Batch, log_z: Tensor, config: RewardConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss and health figures; log_z (M,) belongs to samples and then demonstrations, M = len of both."""
+    """Loss and health figures; log_z (M,) belongs to samples and then, if they are in the background, demonstrations."""
     demo_cost = -reward(demonstrations.features, demonstrations.actions)
     sample_cost = -reward(samples.features, samples.actions)
     demo_total = (demo_cost * demonstrations.counted).sum(-1)
     sample_total = (sample_cost * samples.counted).sum(-1)
-    background = torch.cat([sample_total, demo_total])
-    loss, weights = ioc_loss(demo_total, background, log_z, config.effective_sample_size)
+    background = torch.cat([sample_total, demo_total])[: len(log_z)]
+    fraction, weighted = config.effective_sample_size, config.importance_weights
+    loss, weights = ioc_loss(demo_total, background, log_z, fraction, weighted)
     lcr = 0.5 * (
         local_constant_rate(demo_cost, demonstrations.counted) + local_constant_rate(sample_cost, samples.counted)
     )
     mono = monotonic(demo_cost, demonstrations.counted, config.mono_margin)
-    metrics = _health(demo_total, sample_total, log_z, weights)
+    metrics = _health(background, log_z, weights)
+    metrics["gcl/reward_gap"] = float(sample_total.detach().mean() - demo_total.detach().mean())
     metrics.update({"gcl/loss": loss.item(), "gcl/lcr": lcr.item(), "gcl/mono": mono.item()})
     return loss + config.lcr * lcr + config.mono * mono, metrics
 
 
 @torch.no_grad()
-def _health(demo_total: Tensor, sample_total: Tensor, log_z: Tensor, weights: Weights) -> dict[str, float]:
-    background = torch.cat([sample_total, demo_total])
+def _health(background: Tensor, log_z: Tensor, weights: Weights) -> dict[str, float]:
     log_w = log_z - background
     return {
         "gcl/beta": weights.beta,
@@ -99,7 +103,6 @@ def _health(demo_total: Tensor, sample_total: Tensor, log_z: Tensor, weights: We
         "gcl/max_weight": float(weights.w.max()),
         "gcl/sd_reward": float(background.std()),
         "gcl/sd_log_z": float(log_z.std()),
-        "gcl/reward_gap": float(sample_total.mean() - demo_total.mean()),
     }
 
 
@@ -113,7 +116,10 @@ class GuidedCostLearning:
         generator = torch.Generator().manual_seed(problem.config.seed)
         self._demonstrations = problem.demonstrations
         density = DemonstrationDensity.fit(problem.demonstrations, problem.config.clone, problem.generator)
-        self.window = FusionWindow(problem.demonstrations, density, config.background_batches)
+        in_background = config.demonstrations_in_background
+        self.window = FusionWindow(
+            problem.demonstrations, density if in_background else None, config.background_batches
+        )
         self._reward = QuadraticReward(problem.n_features, generator, bound=config.bound, w_u=config.w_u)
         self._reward.to(problem.demonstrations.inputs.device)
         optimiser = torch.optim.AdamW(self._reward.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -127,7 +133,8 @@ class GuidedCostLearning:
         decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
         background, log_z = self.window.background, self.window.log_z()
-        n, demos = len(background), torch.arange(len(background), len(log_z))
+        n = len(background)
+        demos = torch.arange(n, len(log_z) if config.demonstrations_in_background else n)
         metrics: dict[str, float] = {}
         for _ in range(0 if config.constant else config.updates):
             rows = torch.randperm(n, generator=generator)[: config.minibatch]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from tqdm import tqdm
+
+from irl_ros.learning.diagnostics import Finding
 
 
 class Observer(Protocol):
@@ -17,6 +20,9 @@ class Observer(Protocol):
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
         """`done` of the phase's steps are through; `metrics` are an iteration's, else empty."""
 
+    def on_health(self, findings: Sequence[Finding], converged: bool) -> None:
+        """After each iteration: everything that went wrong so far, and whether learning has converged."""
+
     def should_stop(self) -> bool:
         """True ends the training after this iteration, resumable; blocks while paused."""
 
@@ -27,6 +33,8 @@ class SilentObserver:
     def on_phase(self, name: str, total: int) -> None: ...
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None: ...
+
+    def on_health(self, findings: Sequence[Finding], converged: bool) -> None: ...
 
     def should_stop(self) -> bool:
         return False
@@ -45,6 +53,7 @@ class ProgressObserver(SilentObserver):
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._said: set[str] = set()
 
     def on_phase(self, name: str, total: int) -> None:
         self.close()
@@ -55,6 +64,16 @@ class ProgressObserver(SilentObserver):
         if shown:
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def on_health(self, findings: Sequence[Finding], converged: bool) -> None:
+        """Each finding once, above the bar."""
+        lines = {f.name: f"{f.level}: {f.sentence}" for f in findings if f.active}
+        if converged:
+            lines["converged"] = "note: learning has converged by the health figures"
+        for name, line in lines.items():
+            if name not in self._said:
+                self._said.add(name)
+                tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """End the bar of the last phase."""

@@ -7,6 +7,7 @@ resumed run goes on to the very same figures.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -26,6 +27,7 @@ from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.environment import EnvSpec
+from irl_ros.learning.health import Monitor, split
 from irl_ros.learning.method import Method, Problem
 from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR, check_method
 from irl_ros.learning.metrics import MetricsLog
@@ -37,6 +39,10 @@ from irl_ros.models import likeness
 from irl_ros.models.policies import ValueFunction
 
 SUCCESS_2CM = 0.02
+FREE_TO_CHANGE = ("environment_steps", "workers", "stop_when_converged")
+"""Options that a resumed training may have other values of."""
+HELD_OUT_STREAM = 10**6
+"""Random stream of the choice of held-out demonstrations; iterations have the streams from 1 on."""
 EVALUATION_SEED = 10**9
 """Evaluation episodes are drawn from here on, training episodes far below: no goal is seen twice."""
 
@@ -64,7 +70,8 @@ def train(
     check_method(config.method)
     torch.set_num_threads(1)  # small networks: more threads only wait for one another
     observer = observer or SilentObserver()
-    if config.method in TABULAR:
+    has_grid = demonstrations.contract.task.grid is not None
+    if config.method in TABULAR and (has_grid or config.method not in ALTERNATING):
         from irl_ros.learning.tabular_run import train_tabular  # which uses this module's figures
 
         return train_tabular(demonstrations, config, Path(directory), observer, resume)
@@ -115,17 +122,21 @@ class _Run:
         with torch.no_grad():
             self._policy.log_std.fill_(math.log(config.policy_step.initial_std))
         value = ValueFunction(self._featurizer.n_inputs, generator).to(self._device)
-        self._step = PolicyStep(self._policy, value, config.policy_step)
-        problem = Problem(self._batch, config, config.policy_step.discount, generator)
+        demonstrations = split(self._batch, config.held_out, self._generator(HELD_OUT_STREAM))
+        self._monitor = Monitor(demonstrations)
+        problem = Problem(demonstrations.shown, config, config.policy_step.discount, generator)
         build = ALTERNATING.get(config.method)
         self._method: Method | None = build(problem) if build else None
+        holds_entropy = self._method is not None and self._method.reward_holds_entropy
+        bonus = 0.0 if holds_entropy else config.policy_step.entropy_weight
+        self._step = PolicyStep(self._policy, value, dataclasses.replace(config.policy_step, entropy_weight=bonus))
         self._observer.on_progress(1, {})
 
     def _learn(self, rollouts: Rollouts, log: MetricsLog, elapsed: Callable[[], float]) -> bool:
         """Iterate to the end; True when the observer stopped it. Either way the resume state is on disk."""
         self._observer.on_phase("learn", self._iterations)
         self._observer.on_progress(self._iteration, {})
-        while self._iteration < self._iterations:
+        while self._iteration < self._iterations and not self._stops():
             if self._observer.should_stop():
                 self._save(elapsed())
                 return True
@@ -136,8 +147,12 @@ class _Run:
             if self._iteration % self._config.checkpoint_every == 0:
                 self._save(elapsed())
             self._observer.on_progress(self._iteration, self._last)
+            self._observer.on_health(self._monitor.health.findings, self._monitor.converged)
         self._seconds = elapsed()
         return False
+
+    def _stops(self) -> bool:
+        return self._config.stop_when_converged and self._monitor.converged
 
     def _iterate(self, rollouts: Rollouts) -> dict[str, float]:
         generator = self._generator(self._iteration + 1)
@@ -147,7 +162,8 @@ class _Run:
         metrics = self._method.update(samples, self._policy, self._iteration, generator)
         with torch.no_grad():
             reward = self._method.policy_reward(samples, self._policy)
-        return {**metrics, **self._step.improve(samples, reward, self._iteration == 0, generator)}
+        metrics.update(self._step.improve(samples, reward, self._iteration == 0, generator))
+        return {**metrics, **self._monitor.observe(self._method, samples, self._policy, metrics)}
 
     def _evaluate(self, rollouts: Rollouts) -> dict[str, Any]:
         """Success of clone and policy on the same fresh episodes: for the report, after learning is over."""
@@ -172,6 +188,8 @@ class _Run:
             "policy_episodes": len(seeds),
             "environment_steps": self._iteration * self._steps_per_iteration,
             "training_wall_s": round(self._seconds, 2),
+            "converged": self._monitor.converged,
+            "health": self._monitor.health.table(),
             **gcl,
             "tempered_effective_sample_size": self._last.get("gcl/tempered_effective_sample_size"),
         }
@@ -185,7 +203,11 @@ class _Run:
             reward_arrays=self._method.reward_arrays() if self._method else {},
             likeness_arrays=likeness.calibrate(per_demonstration),
             urdf=robot.urdf_path().read_text() if robot is not None else "",
-            provenance={**run_figures(self._demonstrations, self._config), "config": self._config.to_dict()},
+            provenance={
+                **run_figures(self._demonstrations, self._config),
+                "config": self._config.to_dict(),
+                "findings": [finding.to_dict() for finding in self._monitor.health.findings],
+            },
         ).save(path)
         return path
 
@@ -197,11 +219,12 @@ class _Run:
         digest = hashlib.sha256()
         for part in self._batch:
             digest.update(part.cpu().numpy().tobytes())
-        config = {k: v for k, v in self._config.to_dict().items() if k not in ("environment_steps", "workers")}
+        config = {k: v for k, v in self._config.to_dict().items() if k not in FREE_TO_CHANGE}
         return {"config": config, "contract": self._contract.to_dict(), "demonstrations": digest.hexdigest()}
 
     def _save(self, seconds: float) -> None:
         progress = {"iteration": self._iteration, "seconds": seconds, "metrics": self._last}
+        progress["health"] = self._monitor.state()
         save_state(self._training / "state", self._step, self._method, self._identity(), progress)
 
     def _load(self) -> None:
@@ -209,6 +232,7 @@ class _Run:
             raise ConfigError("behaviour cloning takes seconds and leaves nothing to resume from; train without resume")
         progress = load_state(self._training / "state", self._step, self._method, self._identity())
         self._iteration, self._seconds, self._last = (progress[k] for k in ("iteration", "seconds", "metrics"))
+        self._monitor.restore(progress["health"])
 
 
 def success_figures(outcomes: list[Outcome]) -> dict[str, float | None]:

@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -25,6 +26,7 @@ from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
 from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.diagnostics import WARNING, Finding
 from irl_ros.learning.observer import ProgressObserver
 from irl_ros.lifetime import die_with_parent
 from irl_ros.nodes import diagnostics, process
@@ -53,6 +55,7 @@ class Parameters:
     )
     workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
+    stop_when_converged: bool = parameter(False, "end when the health figures say that learning has converged")
     resume: bool = parameter(False, "go on from the state that an unfinished training left in `out`")
 
 
@@ -67,6 +70,10 @@ class PipeObserver(ProgressObserver):
         super().on_progress(done, metrics)
         if metrics:
             self._pipe.send(("metrics", metrics))
+
+    def on_health(self, findings: Sequence[Finding], converged: bool) -> None:
+        super().on_health(findings, converged)
+        self._pipe.send(("health", ([f.to_dict() for f in findings if f.active], converged)))
 
     def should_stop(self) -> bool:
         while self._paused or self._pipe.poll():
@@ -108,6 +115,7 @@ def _train(settings: Parameters, observer: PipeObserver) -> Result:
         seed=settings.seed,
         environment_steps=settings.environment_steps,
         device=settings.device,
+        stop_when_converged=settings.stop_when_converged,
     )
     config = replace(config, workers=settings.workers) if settings.workers else config
     return train(demonstrations, config, settings.out, observer, settings.resume)
@@ -124,6 +132,8 @@ class Trainer(Node):
         self.done, self.exit_code = False, 0
         self._paused, self._state = False, "training"
         self._metrics: dict[str, float] = {}
+        self._findings: list[dict[str, Any]] = []
+        self._converged = False
         self._metric_publishers: dict[str, Any] = {}
         self._diagnostics = self.create_publisher(DiagnosticArray, diagnostics.TOPIC, 10)
         self._pipe, child = multiprocessing.Pipe()
@@ -164,6 +174,9 @@ class Trainer(Node):
             self._metrics = content
             self._publish()
             return
+        if kind == "health":
+            self._findings, self._converged = content
+            return
         self.done, self._state = True, kind
         log = self.get_logger()
         if kind == "done":
@@ -202,7 +215,18 @@ class Trainer(Node):
             self._metric_publishers[name].publish(Float64(data=float(value)))
         level = diagnostics.ERROR if self._state == "failed" else diagnostics.OK
         line = diagnostics.status("irl_trainer: training", level, self._state, **self._metrics)
-        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), [line]))
+        lines = [line, self._health()]
+        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), lines))
+
+    def _health(self) -> DiagnosticStatus:
+        """What spoils the training, in words; notes alone leave it at OK."""
+        spoils = any(finding["level"] == WARNING for finding in self._findings)
+        message = "converged" if self._converged else "healthy"
+        if self._findings:
+            message = "; ".join(finding["sentence"] for finding in self._findings)
+        values = {finding["name"]: finding["value"] for finding in self._findings}
+        level = diagnostics.WARN if spoils else diagnostics.OK
+        return diagnostics.status("irl_trainer: health", level, message, **values)
 
 
 def main() -> None:
