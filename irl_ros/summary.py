@@ -49,8 +49,9 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     lines = [f"{learned} {of} from {count} demonstration{'s' * (count != 1)}: {summary['environment_steps']} env steps"]
     episodes = summary["policy_episodes"]
     if summary["policy_success_2cm"] is not None:
+        judged = "within 5 cm" if summary["task"] == "reach" else "successful"
         lines.append(
-            f"simulated, {episodes} episodes: {summary['policy_success']:.0%} within 5 cm, "
+            f"simulated, {episodes} episodes: {summary['policy_success']:.0%} {judged}, "
             f"{summary['policy_success_2cm']:.0%} within 2 cm; a clone of the same demonstrations: "
             f"{summary['behaviour_cloning_success']:.0%}"
         )
