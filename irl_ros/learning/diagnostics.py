@@ -172,7 +172,7 @@ CHECKS = (
     Check(
         "discriminator calibration",
         "health/held_out_calibration_error",
-        0.25,
+        0.15,
         "on held-out demonstrations and fresh rollouts the discriminator's probabilities are off by {value:.2f}: it is "
         "over-confident, and a reward made of its logit too steep. Stronger regularisation, fewer updates per iteration.",
         settled=5,
