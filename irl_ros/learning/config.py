@@ -7,7 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from irl_ros.contract import did_you_mean
+from irl_ros.contract import Contract, did_you_mean
+
+
+METHODS = ("bc", "gcl", "gan_gcl", "airl", "gail", "maxent_sampled", "max_margin", "maxent")
+TABULAR_ONLY = ("max_margin", "maxent")
+"""Methods that need finitely many states with known dynamics: a task with a grid."""
 
 
 class ConfigError(ValueError):
@@ -87,7 +92,7 @@ class AdversarialConfig:
     temperature: float = 0.001
     """AIRL: weight α of log π in the logit f − α log π and in the policy's reward; the paper has 1. The regularisers hold
     g to a few hundredths per step; a larger α and the policy maximises its entropy alone."""
-    shaping: float = 1.0
+    shaping: float = 30.0
     """AIRL: weight of (γ h(x′) − h(x))², which leaves to the potential only what g cannot say. h sees all policy inputs:
     free, it tells five demonstrations from samples by itself, and g, the reward that is saved, learns nothing."""
     match_noise: bool = True
@@ -161,6 +166,17 @@ class TrainConfig:
         }
         nested = {name: _build(kind, data[name]) for name, kind in parts.items() if name in data}
         return _build(cls, {**data, **nested})
+
+
+def check_method(method: str, contract: Contract) -> None:
+    """ConfigError for an unknown method, and for a tabular one on a continuous task."""
+    if method not in METHODS:
+        raise ConfigError(f"unknown method {method!r}.{did_you_mean(method, METHODS)}")
+    if method in TABULAR_ONLY and contract.task.grid is None:
+        raise ConfigError(
+            f"method {method} needs a task with a grid of cells, such as reach_grid; {contract.task.name} is "
+            "continuous: choose another method, gcl for one"
+        )
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:
