@@ -1,4 +1,4 @@
-"""Checkpoints: bit-identical copies, damage and foreign content refused, replacement that readers never see half done."""
+"""Checkpoints: bit-identical copies, damage and foreign content refused, no reader sees half a version."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_foreign_manifest_is_refused(saved: Path, content: bytes):
 
 
 def test_what_is_missing_is_named(saved: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="nothing/manifest.json: cannot be read .* is this a checkpoint directory"):
+    with pytest.raises(CheckpointError, match="nothing/manifest.json: cannot be read .* is this a checkpoint"):
         Checkpoint.load(tmp_path / "nothing")
     (path,) = saved.glob("reward-*.safetensors")
     path.unlink()

@@ -1,4 +1,4 @@
-"""The learning loop on the real reach env: seeds, resuming, what is written, and that the learned reward does the work."""
+"""The learning loop on the real reach env: seeds, resuming, files, and that the learned reward does the work."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ import torch
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations, Episode
-from irl_ros.learning.config import CloneConfig, ConfigError, PolicyStepConfig, RewardConfig, TrainConfig
+from irl_ros.learning.config import METHODS, CloneConfig, ConfigError, PolicyStepConfig, RewardConfig, TrainConfig
 from irl_ros.learning.environment import EnvSpec, env_contract, standardise
-from irl_ros.learning.methods import METHODS
 from irl_ros.learning.observer import SilentObserver
 from irl_ros.learning.rollout import Rollouts
 from irl_ros.learning.train import Result, train
