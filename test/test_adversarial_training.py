@@ -18,17 +18,17 @@ from irl_ros.models.inference import Reward
 
 
 def quick(method: str) -> TrainConfig:
-    """Three iterations of 40 steps; the window is shorter than that."""
+    """Two iterations of 40 steps; the window holds one."""
     return TrainConfig(
         method=method,
-        environment_steps=120,
+        environment_steps=80,
         batch_episodes=4,
         workers=1,
         device="cpu",
         evaluation_episodes=1,
         clone=CloneConfig(steps=10),
-        reward=RewardConfig(updates=3, background_batches=2, minibatch=4),
-        adversarial=AdversarialConfig(updates=3, background_batches=2, minibatch=4),
+        reward=RewardConfig(updates=3, background_batches=1, minibatch=4),
+        adversarial=AdversarialConfig(updates=3, background_batches=1, minibatch=4),
         policy_step=PolicyStepConfig(epochs=2, value_warmup_epochs=2),
     )
 
@@ -42,7 +42,7 @@ def brief() -> Demonstrations:
 def test_cancelled_and_resumed_is_as_if_nothing_had_happened(brief: Demonstrations, tmp_path: Path, method: str):
     through, resumed = tmp_path / "through", tmp_path / "resumed"
     result = train(brief, quick(method), through)
-    assert train(brief, quick(method), resumed, StopAt(2)).cancelled
+    assert train(brief, quick(method), resumed, StopAt(1)).cancelled
     train(brief, quick(method), resumed, resume=True)
     assert lines(resumed) == lines(through) and same_checkpoint(resumed, through)
     assert all(math.isfinite(value) for line in lines(through) for value in line.values())
