@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irl_ros.contract import did_you_mean
+from irl_ros.contract import Contract, did_you_mean
+from irl_ros.learning.config import check_method
 from irl_ros.options import BringupError, Options, parse
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -74,13 +75,19 @@ class Recipe:
         return [(n, type(s.default), self.defaults.get(n, s.default), s.metadata) for n, s in chosen]
 
     def graph(self, **values: Any) -> Graph:
-        """The graph for these option values, strings as they come from a launch file included; BringupError."""
+        """The graph for these option values, strings as they come from a launch file included.
+
+        Raises BringupError for an option, ContractError for a robot or task and ConfigError for a method that cannot
+        be: before anything starts.
+        """
         for name in values:
             if name not in self.options:
                 raise BringupError(f"unknown option {name!r}.{did_you_mean(name, self.options)}")
         kinds = {spec.name: type(spec.default) for spec in dataclasses.fields(Options)}
         parsed = {name: parse(kinds[name], name, value) for name, value in {**self.defaults, **values}.items()}
-        return self.build(Options(**parsed))
+        options = Options(**parsed)
+        check_method(options.method, Contract.load(options.robot, options.task))
+        return self.build(options)
 
 
 def sim_graph(options: Options) -> Graph:

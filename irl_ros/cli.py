@@ -17,6 +17,7 @@ from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
+from irl_ros.learning.config import ConfigError, TrainConfig
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
-    except (BringupError, CheckpointError, ContractError, EpisodeError, UserError) as error:
+    except (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
@@ -123,19 +124,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_here(options: argparse.Namespace) -> int:
-    from irl_ros.learning.config import ConfigError, TrainConfig  # torch takes seconds to import
-    from irl_ros.learning.train import train
+    from irl_ros.learning.train import train  # torch takes seconds to import
 
-    try:
-        config = TrainConfig(
-            method=options.method, seed=options.seed, environment_steps=options.steps, device=options.device
-        )
-        config = dataclasses.replace(config, workers=options.workers) if options.workers else config
-        demonstrations = _demonstrations(options)
-        observer = _interruptible_observer()
-        result = train(demonstrations, config, options.out, observer, options.resume)
-    except ConfigError as error:
-        raise UserError(str(error)) from None
+    config = TrainConfig(
+        method=options.method, seed=options.seed, environment_steps=options.steps, device=options.device
+    )
+    config = dataclasses.replace(config, workers=options.workers) if options.workers else config
+    demonstrations = _demonstrations(options)
+    observer = _interruptible_observer()
+    result = train(demonstrations, config, options.out, observer, options.resume)
     observer.close()
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import did_you_mean
-from irl_ros.learning.config import TrainConfig
+from irl_ros.learning.config import METHODS, TrainConfig
 
 TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
 
@@ -28,7 +28,7 @@ class Options:
 
     robot: str = option("panda", "robot: a name in config/robots or the path of a YAML file")
     task: str = option("reach", "task: a name in config/tasks or the path of a YAML file")
-    method: str = option("gcl", "learning method")
+    method: str = option("gcl", "learning method", choices=METHODS)
     out: str = option("runs/demo", "run directory: demonstrations, checkpoint and results are written here")
     dataset: str = option("", "directory of recorded demonstrations; empty: record scripted ones in simulation first")
     checkpoint: str = option("runs/demo/checkpoint", "directory of the checkpoint that drives the robot")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irl_ros.contract import did_you_mean
 from irl_ros.learning.airl import AdversarialInverseReinforcementLearning
-from irl_ros.learning.config import ConfigError
 from irl_ros.learning.gail import GenerativeAdversarialImitation
 from irl_ros.learning.gan_gcl import GanGuidedCostLearning
 from irl_ros.learning.gcl import GuidedCostLearning
@@ -28,11 +26,3 @@ ALTERNATING: dict[str, Callable[[Problem], Method]] = {
 TABULAR = ("max_margin", "maxent", "maxent_sampled")
 """Methods over finitely many states, on a grid: see :mod:`irl_ros.learning.tabular_run`. `maxent_sampled`
 alternates where the task has no grid."""
-
-METHODS = tuple(dict.fromkeys((CLONE, *ALTERNATING, *TABULAR)))
-
-
-def check_method(name: str) -> None:
-    """ConfigError with the valid names for an unknown one."""
-    if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}.{did_you_mean(name, METHODS)}")

@@ -19,7 +19,7 @@ from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.learning import grid, max_margin, maxent, maxent_sampled
 from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
-from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.mdp import TabularError
 from irl_ros.learning.metrics import MetricsLog
@@ -75,11 +75,7 @@ class TabularRun:
 
     def __init__(self, demonstrations: Demonstrations, config: TrainConfig, directory: Path, observer: Observer):
         contract = demonstrations.contract
-        if contract.task.grid is None:
-            raise ConfigError(
-                f"method {config.method} needs a task with a grid of cells, such as reach_grid; {contract.task.name} is "
-                "continuous: choose another method, gcl for one"
-            )
+        check_method(config.method, contract)
         self._demonstrations, self._contract, self._config = demonstrations, contract, config
         self._directory, self._observer = directory, observer
         try:

@@ -25,11 +25,11 @@ from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations
 from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
-from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.health import Monitor, split
 from irl_ros.learning.method import Method, Problem
-from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR, check_method
+from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
@@ -67,7 +67,7 @@ def train(
 
     Raises ConfigError for an unknown method, or for a resume state of another run.
     """
-    check_method(config.method)
+    check_method(config.method, demonstrations.contract)
     torch.set_num_threads(1)  # small networks: more threads only wait for one another
     observer = observer or SilentObserver()
     has_grid = demonstrations.contract.task.grid is not None
