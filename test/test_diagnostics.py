@@ -244,7 +244,7 @@ def test_a_sound_training_has_no_warnings():
         lambda k: seen(batch(20, 100 + k, 2.0 * 0.8**k)),
         12,
         clone=100,
-        step=PolicyStepConfig(epochs=3, value_warmup_epochs=20),
+        step=PolicyStepConfig(learning_rate=5e-3, minibatch=60, discount=0.0),  # each step is drawn anew
         updates=10,
     )
     assert [f for f in monitor.health.findings if f.level == WARNING] == []
