@@ -241,11 +241,15 @@ def test_a_sound_training_has_no_warnings():
 
     monitor = run(
         seen(batch(12, 1)),
-        lambda k: seen(batch(20, 100 + k, 2.0 * 0.8**k)),
+        lambda k: seen(batch(40, 100 + k, 2.0 * 0.8**k)),
         12,
         clone=100,
-        step=PolicyStepConfig(learning_rate=5e-3, minibatch=60, discount=0.0),  # each step is drawn anew
+        step=PolicyStepConfig(epochs=5, value_warmup_epochs=60, discount=0.0),  # each step is drawn anew
         updates=10,
+        bound=0.3,
+        w_u=0.0,  # noise, to a value of the state
+        lcr=0.0,  # features here jump from step to step
+        mono=0.0,
     )
     assert [f for f in monitor.health.findings if f.level == WARNING] == []
     assert {row["name"] for row in monitor.health.table()} >= {"over-fit gap", "value explained", "KL of a policy step"}
