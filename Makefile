@@ -71,7 +71,10 @@ $(READY): constraints.txt setup.py
 		exit 1
 	fi
 	# torch first and exactly: a resolver left to choose may take the newest build and gigabytes of CUDA packages.
-	$(PIP) torch==2.13.0 setuptools wheel
-	$(PIP) $(if $(DISTRIBUTION),,$(ROS_WHEELS)) numpy
-	$(PIP) --no-build-isolation --editable '.[test]'
+	echo "1/3 torch"
+	$(PIP) --quiet torch==2.13.0 setuptools wheel
+	echo "2/3 $(if $(DISTRIBUTION),numpy,ROS 2)"
+	$(PIP) --quiet $(if $(DISTRIBUTION),,$(ROS_WHEELS)) numpy
+	echo "3/3 simulation, learning, bags"
+	$(PIP) --quiet --no-build-isolation --editable '.[test]'
 	touch $@
