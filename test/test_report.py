@@ -52,6 +52,24 @@ SUMMARY = {
     "environment_steps": 20000,
     "training_wall_s": 61.5,
     "wall_s": 130.0,
+    "converged": True,
+    "health": [
+        {"name": "over-fit gap", "value": 0.1, "limit": 0.5, "wrong": "above", "finding": None},
+        {
+            "name": "policy KL",
+            "value": 0.2,
+            "limit": 0.1,
+            "wrong": "above",
+            "finding": {
+                "name": "policy KL",
+                "level": "warning",
+                "sentence": "steps are too long: lower kl_bound",
+                "first": 2,
+                "last": 3,
+                "active": True,
+            },
+        },
+    ],
     "versions": {"irl_ros": "0.1.0", "torch": "2.13.0"},
 }
 
@@ -133,7 +151,13 @@ def write_demonstrations(directory: Path, contract: Contract) -> None:
 def test_every_section_of_a_full_run_is_drawn(full_page):
     assert list(full_page.sections) == SECTION_IDS
     assert "missing" not in full_page.text.partition("</style>")[2]
-    assert full_page.images == {s: 1 for s in SECTION_IDS[:-1]}
+    assert full_page.images == {s: 1 for s in SECTION_IDS if s not in ("health", "configuration")}
+
+
+def test_the_health_section_says_what_is_wrong_and_what_to_change(full_page):
+    health = full_page.sections["health"]
+    assert "policy KL (warning, from iteration 2 on): steps are too long: lower kl_bound" in health
+    assert "over-fit gap" in health and "good" in health and "had converged" in health
 
 
 def test_the_page_loads_nothing(full_page):
