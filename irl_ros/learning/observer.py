@@ -44,7 +44,7 @@ class ProgressObserver(SilentObserver):
     """A progress bar per phase on stderr, with the figures that say whether learning is healthy."""
 
     _SHOWN = {
-        "reward gap": "gcl/reward_gap",
+        "reward gap": "health/reward_gap",
         "ESS": "gcl/effective_sample_size",
         "β": "gcl/beta",
         "KL": "policy/kl",
