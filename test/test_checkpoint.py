@@ -101,6 +101,7 @@ def test_every_flipped_bit_of_the_manifest_is_found(checkpoint: Checkpoint, save
     """One bit in each of many bytes; what still reads must be what was saved (a flip in white space)."""
     path = saved / "manifest.json"
     data = path.read_bytes()
+    refused = 0
     for k in np.random.default_rng(0).integers(0, len(data), 150):
         broken = bytearray(data)
         broken[k] ^= 1 << (k % 8)
@@ -108,7 +109,8 @@ def test_every_flipped_bit_of_the_manifest_is_found(checkpoint: Checkpoint, save
         try:
             assert Checkpoint.load(saved).contract == checkpoint.contract
         except CheckpointError:
-            pass
+            refused += 1
+    assert refused >= 100
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ Deviations:
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +28,10 @@ from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import AdversarialConfig, RewardConfig
 from irl_ros.learning.discriminator import health, logistic_loss
 from irl_ros.learning.fusion import FusionWindow
-from irl_ros.learning.method import Problem, decay_learning_rate
+from irl_ros.learning.method import Problem
+from irl_ros.learning.quadratic_cost import QuadraticCostMethod
 from irl_ros.learning.regularisers import shape_penalty
 from irl_ros.models.policies import GaussianPolicy
-from irl_ros.models.rewards import QuadraticReward
 
 BISECTIONS = 60
 
@@ -96,58 +95,30 @@ def gan_gcl_loss(
     return loss + penalty, {**metrics, **shape}
 
 
-class GanGuidedCostLearning:
+class GanGuidedCostLearning(QuadraticCostMethod):
     """The discriminator's step, as a :class:`irl_ros.learning.method.Method`."""
 
-    reward_holds_entropy = False
-
     def __init__(self, problem: Problem):
-        config = self._config = problem.config.reward
+        super().__init__(problem)
         self._adversarial: AdversarialConfig = problem.config.adversarial
-        demos = self._demonstrations = problem.demonstrations
+        demos = problem.demonstrations
         noise = 0.5 * problem.n_actions * demos.executed.sum(-1)  # E log q(a + σε) = log q(a) − m/2 in each step
         self._noise = noise if self._adversarial.match_noise else torch.zeros_like(noise)
-        self.window = FusionWindow(demos, None, config.background_batches)
-        generator = torch.Generator().manual_seed(problem.config.seed)
-        self._reward = QuadraticReward(problem.n_features, generator, bound=config.bound, w_u=config.w_u)
-        self._reward.to(demos.inputs.device)
-        optimiser = torch.optim.AdamW(self._reward.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.networks, self.optimisers = {"reward": self._reward}, {"reward": optimiser}
+        self.window = FusionWindow(demos, None, self._config.background_batches)
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Add the batch that `policy` drew to the window and improve the cost; returns the health figures."""
-        config, optimiser = self._config, self.optimisers["reward"]
-        decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
         background, log_q = self.window.background, -self.window.log_z()
-        n = len(background)
+        n, spread = len(background), self._adversarial.logit_spread
         demo_log_q = log_q[n:] - self._noise
-        metrics: dict[str, float] = {}
-        for _ in range(0 if config.constant else config.updates):
-            rows = torch.randperm(n, generator=generator)[: config.minibatch]
-            loss, metrics = gan_gcl_loss(
-                self._reward,
-                self._demonstrations,
-                background[rows],
-                demo_log_q,
-                log_q[rows],
-                self._adversarial.logit_spread,
-                config,
+
+        def loss(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+            drawn = background[rows]
+            return gan_gcl_loss(
+                self._reward, self._demonstrations, drawn, demo_log_q, log_q[rows], spread, self._config
             )
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._reward.parameters(), 10.0)
-            optimiser.step()
-        return metrics
 
-    def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
-        """−c: the policy step adds the entropy itself."""
-        return self._reward(samples.features, samples.actions)
-
-    def learned_reward(self, batch: Batch) -> Tensor:
-        return self._reward(batch.features, batch.actions)
-
-    def reward_arrays(self) -> dict[str, np.ndarray]:
-        return self._reward.arrays()
+        return self._descend(loss, n, iteration, generator)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,10 +26,10 @@ from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import RewardConfig
 from irl_ros.learning.density import DemonstrationDensity
 from irl_ros.learning.fusion import FusionWindow, effective_sample_size, log_partition
-from irl_ros.learning.method import Problem, decay_learning_rate
+from irl_ros.learning.method import Problem
+from irl_ros.learning.quadratic_cost import QuadraticCostMethod
 from irl_ros.learning.regularisers import local_constant_rate, monotonic
 from irl_ros.models.policies import GaussianPolicy
-from irl_ros.models.rewards import QuadraticReward
 
 BISECTIONS = 40
 
@@ -106,52 +105,28 @@ def _health(background: Tensor, log_z: Tensor, weights: Weights) -> dict[str, fl
     }
 
 
-class GuidedCostLearning:
+class GuidedCostLearning(QuadraticCostMethod):
     """GCL's reward step with its background window, as a :class:`irl_ros.learning.method.Method`."""
 
-    reward_holds_entropy = False
-
     def __init__(self, problem: Problem):
-        config = self._config = problem.config.reward
-        generator = torch.Generator().manual_seed(problem.config.seed)
-        self._demonstrations = problem.demonstrations
+        super().__init__(problem)
         density = DemonstrationDensity.fit(problem.demonstrations, problem.config.clone, problem.generator)
-        in_background = config.demonstrations_in_background
+        in_background = self._config.demonstrations_in_background
         self.window = FusionWindow(
-            problem.demonstrations, density if in_background else None, config.background_batches
+            problem.demonstrations, density if in_background else None, self._config.background_batches
         )
-        self._reward = QuadraticReward(problem.n_features, generator, bound=config.bound, w_u=config.w_u)
-        self._reward.to(problem.demonstrations.inputs.device)
-        optimiser = torch.optim.AdamW(self._reward.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.networks, self.optimisers = {"reward": self._reward}, {"reward": optimiser}
 
     def update(
         self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Add the batch that `policy` drew to the background and improve the reward; returns the health figures."""
-        config, optimiser = self._config, self.optimisers["reward"]
-        decay_learning_rate(optimiser, config.learning_rate, iteration, config.step_decay)
         self.window.append(samples, policy)
         background, log_z = self.window.background, self.window.log_z()
         n = len(background)
-        demos = torch.arange(n, len(log_z) if config.demonstrations_in_background else n)
-        metrics: dict[str, float] = {}
-        for _ in range(0 if config.constant else config.updates):
-            rows = torch.randperm(n, generator=generator)[: config.minibatch]
+        demos = torch.arange(n, len(log_z) if self._config.demonstrations_in_background else n)
+
+        def loss(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
             some = log_z[torch.cat([rows, demos])]
-            loss, metrics = gcl_loss(self._reward, self._demonstrations, background[rows], some, config)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._reward.parameters(), 10.0)
-            optimiser.step()
-        return metrics
+            return gcl_loss(self._reward, self._demonstrations, background[rows], some, self._config)
 
-    def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
-        """−c: the policy step adds the entropy itself."""
-        return self._reward(samples.features, samples.actions)
-
-    def learned_reward(self, batch: Batch) -> Tensor:
-        return self._reward(batch.features, batch.actions)
-
-    def reward_arrays(self) -> dict[str, np.ndarray]:
-        return self._reward.arrays()
+        return self._descend(loss, n, iteration, generator)

@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -89,7 +90,7 @@ class Scripted:
         """Holds nothing."""
 
 
-class Hand:
+class Hand(ABC):
     """A person's wish for the end effector's velocity, made into joint actions; see `wish` of the subclasses."""
 
     sources = ("joint_states",)
@@ -101,9 +102,9 @@ class Hand:
     def reset(self) -> None:
         self._velocity = np.zeros(3)
 
+    @abstractmethod
     def wish(self, now: float) -> np.ndarray | None:
         """Wanted deflection, each element in [-1, 1], shape (3,); None: stop at once."""
-        raise NotImplementedError
 
     def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
         period, settings, wish = self._contract.task.period, self._settings, self.wish(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium
@@ -12,7 +13,7 @@ from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 
 
-class ArmEnv(gymnasium.Env):
+class ArmEnv(gymnasium.Env, ABC):
     """An arm under a contract. A task says where it starts, how it is judged, and what else its topics measure.
 
     An episode is only ever `truncated`: ending early would tell a learner the sign of the reward. The env's own reward
@@ -36,13 +37,13 @@ class ArmEnv(gymnasium.Env):
         self.arm = Arm(self.contract.robot, gui=render_mode == "human")
         self._substeps = round(self.contract.task.period / self.arm.time_step)
 
+    @abstractmethod
     def begin(self) -> np.ndarray:
         """Draw a scene from `np_random`; returns the joint positions [rad] to start at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self) -> tuple[float, dict[str, Any]]:
         """The env's own reward of the state it is in, and `info` with success and distance [m]."""
-        raise NotImplementedError
 
     def is_success(self) -> bool:
         """Whether the episode would count as a success if it ended now."""
