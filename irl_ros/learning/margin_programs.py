@@ -14,6 +14,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
+from irl_ros.learning.config import ConfigError
+
 SOLVER_TOLERANCE = 1e-10
 _SOLVED = ("Solved", "AlmostSolved")
 _INFEASIBLE = ("PrimalInfeasible", "AlmostPrimalInfeasible")
@@ -25,7 +27,7 @@ class SolverError(RuntimeError):
     """The solver gave up on a program that has a solution; the message holds its status."""
 
 
-class InfeasibleMargin(ValueError):
+class InfeasibleMargin(ConfigError):
     """No linear reward puts every demonstration first by its distances.
 
     `conflicts` are the demonstrations (by index) that would have to yield, those with the most to yield first: the

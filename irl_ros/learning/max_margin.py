@@ -30,12 +30,11 @@ Deviations:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.learning.config import ConfigError
+from irl_ros.learning.config import MaxMarginConfig
 from irl_ros.learning.margin_programs import Constraint, Margin, closest_mixture, maximum_margin
 from irl_ros.learning.mdp import MDP, TabularError
 from irl_ros.learning.observer import Observer, SilentObserver
@@ -46,29 +45,6 @@ MAX_PASSES = 10
 _EQUAL = 1e-9
 _USED = 1e-6
 """Mixture weights below this are the solver's rounding."""
-
-
-@dataclass(frozen=True)
-class MaxMarginConfig:
-    """Options of tabular maximum-margin feature matching."""
-
-    slack: float | None = 1.0
-    """C, the price of slack per demonstration; None: the hard margin, where no demonstration may be wrong. Counts
-    against ½‖ψ‖², so it belongs to features of about unit size."""
-    set_aside: bool = True
-    """Leave out demonstrations with ξ_i > 1; False: Ratliff's hinge for all. Needs slack."""
-    tolerance: float = 1e-4
-    """ε: constraints may be violated by this much, of distances in [0, 1]; the matching ends below it too."""
-    rounds: int = 200
-    """Most rounds of constraint generation: N + 1 value iterations and one quadratic program each."""
-    matching_rounds: int = 100
-    """Most policies that the mixture tries, the margin's own aside."""
-
-    def __post_init__(self) -> None:
-        if self.slack is not None and not self.slack > 0:
-            raise ConfigError(f"slack must be positive, or None for the hard margin; got {self.slack}")
-        if not self.tolerance > 0 or self.rounds < 1 or self.matching_rounds < 1:
-            raise ConfigError("tolerance must be positive, rounds and matching_rounds at least 1")
 
 
 class Member(NamedTuple):

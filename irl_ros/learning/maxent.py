@@ -21,15 +21,13 @@ Deviations:
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from irl_ros.contract import did_you_mean
-from irl_ros.learning.config import ConfigError
+from irl_ros.learning.config import MaxEntConfig
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.tabular import (
     MDP,
@@ -46,38 +44,6 @@ from irl_ros.learning.tabular import (
     visits,
 )
 from irl_ros.models.policies import apply_network, tanh_network
-
-FORMS = ("causal", "plain")
-REWARDS = ("linear", "neural")
-
-
-@dataclass(frozen=True)
-class MaxEntConfig:
-    """Options of tabular maximum-entropy IRL."""
-
-    reward: str = "linear"
-    """linear: r = ψᵀφ(s, a). neural: a small tanh network over φ(s, a)."""
-    form: str = "causal"
-    """causal: right for every dynamics. plain: Ziebart 2008, for deterministic ones."""
-    optimistic: bool = False
-    """Run the plain form on stochastic dynamics all the same: a policy that counts on being lucky."""
-    iterations: int = 300
-    tolerance: float = 1e-6
-    """Learning ends when no element of L's gradient is larger."""
-    regularisation: float = 1e-3
-    """w of −½ w ‖ψ‖², ψ all parameters."""
-    hidden: tuple[int, ...] = (32, 32)
-    learning_rate: float = 1e-2
-    """Adam's, for the neural reward."""
-
-    def __post_init__(self) -> None:
-        for value, valid in ((self.form, FORMS), (self.reward, REWARDS)):
-            if value not in valid:
-                raise ConfigError(f"unknown option {value!r}.{did_you_mean(value, valid)}")
-        if self.iterations < 1 or self.tolerance < 0 or self.regularisation < 0 or self.learning_rate <= 0:
-            raise ConfigError(
-                "iterations must be at least 1, tolerance and regularisation not negative, learning_rate positive"
-            )
 
 
 class Posterior(NamedTuple):

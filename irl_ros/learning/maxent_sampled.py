@@ -28,7 +28,6 @@ Deviations of the continuous one:
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -36,7 +35,7 @@ import torch
 from torch import Tensor
 
 from irl_ros.learning.batch import Batch
-from irl_ros.learning.config import ConfigError, RewardConfig
+from irl_ros.learning.config import MaxEntSampledConfig, RewardConfig
 from irl_ros.learning.inner_loop import InnerLoop
 from irl_ros.learning.method import Problem, decay_learning_rate
 from irl_ros.learning.observer import Observer, SilentObserver
@@ -49,45 +48,6 @@ from irl_ros.models.rewards import QuadraticReward
 
 STEP_BOUND = 2.0
 """Largest ½ Δψᵀ(C + wI)Δψ of a reward step, about the KL [nats per trajectory] by which it moves the policy."""
-
-
-@dataclass(frozen=True)
-class MaxEntSampledConfig:
-    """Options of tabular maximum-entropy IRL from samples."""
-
-    reward_steps: int = 30
-    """At most; learning ends before, when three reward steps in a row are below gap_tolerance."""
-    gap_tolerance: float = 0.005
-    """KL [nats per trajectory] by which a reward step would move the policy, beyond twice its sampling noise."""
-    full_steps: int = 5
-    """Reward steps with η = 1; from there on η falls as full_steps / k."""
-    episodes: int = 256
-    """Episodes, run side by side, of each update of Q."""
-    gradient_episodes: int = 2048
-    """M, episodes that estimate a reward step's gradient."""
-    policy_tolerance: float = 1e-3
-    """The policy has converged when two updates of Q in a row move it by less, mean KL(old ‖ new) [nats]."""
-    most_updates: int = 60
-    """Updates of Q for one reward at most."""
-    exploration: float = 0.3
-    """Share of uniform actions while Q is learned (not in the gradient's episodes): without them an action that looked
-    bad under an earlier reward is not tried again."""
-    step_power: float = 0.8
-    """α = (new visits / all visits)^step_power: below 1, so that early, wrong targets are forgotten."""
-    regularisation: float = 1e-3
-    """w of −½ w ‖ψ‖²."""
-
-    def __post_init__(self) -> None:
-        counts = (self.reward_steps, self.full_steps, self.episodes, self.most_updates)
-        if min(counts) < 1 or self.gradient_episodes < self.episodes or self.gap_tolerance < 0:
-            raise ConfigError(
-                "reward_steps, full_steps, episodes and most_updates must be at least 1, gradient_episodes at least "
-                "episodes, gap_tolerance not negative"
-            )
-        if self.policy_tolerance <= 0 or not 0.5 < self.step_power <= 1 or self.regularisation < 0:
-            raise ConfigError("policy_tolerance must be positive, step_power in (0.5, 1], regularisation not negative")
-        if not 0 <= self.exploration <= 1:
-            raise ConfigError(f"exploration must be in [0, 1], got {self.exploration}")
 
 
 def learn(

@@ -32,17 +32,16 @@ from irl_ros.models.features import Features
 
 
 class Learner(NamedTuple):
-    """A method: how it learns, its options, whether its policy is one of maximum entropy."""
+    """A method: how it learns, whether its policy is one of maximum entropy. Its options are TrainConfig's of its name."""
 
     learn: Callable[..., TabularResult]
-    options: Callable[[], Any]
     soft: bool
 
 
 LEARNERS: dict[str, Learner] = {
-    "max_margin": Learner(max_margin.learn, max_margin.MaxMarginConfig, soft=False),
-    "maxent": Learner(maxent.learn, maxent.MaxEntConfig, soft=True),
-    "maxent_sampled": Learner(maxent_sampled.learn, maxent_sampled.MaxEntSampledConfig, soft=True),
+    "max_margin": Learner(max_margin.learn, soft=False),
+    "maxent": Learner(maxent.learn, soft=True),
+    "maxent_sampled": Learner(maxent_sampled.learn, soft=True),
 }
 
 
@@ -90,9 +89,9 @@ class TabularRun:
         log = MetricsLog(self._directory / "training")
         observer = LoggedObserver(self._observer, log)
         name, generator = self._config.method, np.random.default_rng(self._config.seed)
-        learner = LEARNERS[name]
+        learner, options = LEARNERS[name], getattr(self._config, name)
         try:
-            result = learner.learn(self._mdp, self._features, self._cells, learner.options(), generator, observer)
+            result = learner.learn(self._mdp, self._features, self._cells, options, generator, observer)
         except TabularError as error:
             raise ConfigError(f"method {name}: {error}") from None
         finally:
