@@ -47,13 +47,13 @@ class Toy:
         return bonus + DISCOUNT * self.transition @ V
 
 
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Divergence [nats]."""
+def jensen_shannon_distance(p: np.ndarray, q: np.ndarray) -> float:
+    """The square root of the divergence [bits]: 0 for equal distributions, 1 for disjoint ones."""
     middle = (p + q) / 2
-    return float(0.5 * ((p * np.log(p / middle)).sum() + (q * np.log(q / middle)).sum()))
+    return math.sqrt(0.5 * ((p * np.log2(p / middle)).sum() + (q * np.log2(q / middle)).sum()))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_occupancy_becomes_the_experts(seed: int):
     toy = Toy(seed)
     rho_expert = torch.as_tensor(toy.occupancy(toy.expert)).ravel()
@@ -61,7 +61,7 @@ def test_the_occupancy_becomes_the_experts(seed: int):
     discriminator = NetworkReward(S * A, generator(seed), hidden=(), bound=10.0).double()
     optimiser = torch.optim.Adam(discriminator.parameters(), 0.05)
     policy = np.full((S, A), 1 / A)
-    start = jensen_shannon(rho_expert.numpy(), toy.occupancy(policy).ravel())
+    start = jensen_shannon_distance(rho_expert.numpy(), toy.occupancy(policy).ravel())
     for _ in range(300):
         rho = torch.as_tensor(toy.occupancy(policy)).ravel()
         for _ in range(5):
@@ -73,8 +73,8 @@ def test_the_occupancy_becomes_the_experts(seed: int):
         reward = discriminator(pairs, nothing).detach().numpy().reshape(S, A)
         policy = policy * np.exp(0.1 * toy.action_values(policy, reward, 1e-3))  # a small KL-bounded step
         policy /= policy.sum(1, keepdims=True)
-    end = jensen_shannon(rho_expert.numpy(), toy.occupancy(policy).ravel())
-    assert start > 0.1 and end < 0.02 and math.sqrt(end) < 0.02**0.5
+    end = jensen_shannon_distance(rho_expert.numpy(), toy.occupancy(policy).ravel())
+    assert start > 0.4 and end < 0.02
 
 
 # ── The step ───────────────────────────────────────────────────────────────────────────────────────────────────────
