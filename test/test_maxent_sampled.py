@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import expert_demonstrations
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from small_mdps import grid, random_mdp
+from test_train import BRIEF, QUICK, StopAt, lines, same_checkpoint
 
 from irl_ros.learning import maxent
 from irl_ros.learning.batch import Batch
@@ -33,6 +37,7 @@ from irl_ros.learning.tabular import (
     soft_forward,
 )
 from irl_ros.learning.tabular_env import TabularEnvs
+from irl_ros.learning.train import train
 from irl_ros.models.policies import GaussianPolicy
 
 
@@ -241,3 +246,15 @@ def test_the_loss_is_the_lectures_gradient_without_weights():
     gap = method.learned_reward(shown).sum(-1).mean() - method.learned_reward(drawn).sum(-1).mean()
     assert loss.item() == pytest.approx(-gap.item(), rel=1e-6)  # descending it raises the demonstrations' reward
     assert metrics["maxent_sampled/reward_gap"] == pytest.approx(gap.item(), rel=1e-6)
+
+
+def test_cancelled_within_an_inner_loop_and_resumed_is_as_if_nothing_had_happened(tmp_path):
+    shown = expert_demonstrations.demonstrations(BRIEF, 2)
+    config = dataclasses.replace(QUICK, method="maxent_sampled")
+    through, resumed = tmp_path / "through", tmp_path / "resumed"
+    train(shown, config, through)
+    assert train(shown, config, resumed, StopAt(2)).cancelled
+    train(shown, config, resumed, resume=True)
+    assert lines(resumed) == lines(through) and same_checkpoint(resumed, through)
+    counted = [line["maxent_sampled/policy_steps"] for line in lines(through)]
+    assert counted == [0, 1, 2, 3]  # the inner loop's memory went over the gap
