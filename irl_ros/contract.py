@@ -7,7 +7,7 @@ with :meth:`Contract.observe` and turn actions into joint targets with :func:`jo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -15,12 +15,14 @@ import numpy as np
 
 from irl_ros.contract_terms import (
     ACTION_KINDS,
+    COMMAND_ROLES,
     FIELDS,
     GRID_MOVES,
     POSE_TOPICS,
     ContractError,
     Field,
     Grid,
+    Gripper,
     Robot,
     Task,
     Topic,
@@ -28,10 +30,11 @@ from irl_ros.contract_terms import (
     resolve_path,
     share_directory,
 )
-from irl_ros.contract_yaml import load_robot, load_task
+from irl_ros.contract_yaml import load_robot, load_task, task_robot
 
 __all__ = [
     "ACTION_KINDS",
+    "COMMAND_ROLES",
     "FIELDS",
     "GRID_MOVES",
     "POSE_TOPICS",
@@ -41,12 +44,15 @@ __all__ = [
     "Field",
     "ForwardKinematics",
     "Grid",
+    "Gripper",
     "JointTrajectory",
     "Robot",
     "Task",
     "Topic",
     "asked_action",
     "did_you_mean",
+    "gripper_action",
+    "gripper_target",
     "halt_trajectory",
     "joint_target",
     "load_robot",
@@ -56,7 +62,14 @@ __all__ = [
     "wanted_target",
 ]
 
-LEARNING_CHOICES = ("task.env", "task.horizon", "task.policy_inputs", "task.reward_features", "task.grid.features")
+LEARNING_CHOICES = (
+    "task.env",
+    "task.horizon",
+    "task.policy_inputs",
+    "task.reward_features",
+    "task.grid.features",
+    "task.randomisation",
+)
 """Fields of a contract that a recording does not depend on."""
 
 
@@ -66,12 +79,18 @@ class ForwardKinematics(Protocol):
     def position(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,)."""
 
+    def orientation(self, joint_position: np.ndarray) -> np.ndarray:
+        """Unit quaternion (x, y, z, w) of the end effector in the base frame, shape (4,)."""
+
 
 class DifferentialKinematics(ForwardKinematics, Protocol):
     """Forward kinematics that can be turned round; :class:`irl_ros.kinematics.Kinematics` does."""
 
-    def solve(self, joint_position: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Joint positions [rad], shape (n_joints,), near `joint_position` with the end effector at `position` [m]."""
+    def solve(
+        self, joint_position: np.ndarray, position: np.ndarray, orientation: Sequence[float] | None = None
+    ) -> np.ndarray:
+        """Joint positions [rad], shape (n_joints,), near `joint_position` with the end effector at `position` [m],
+        and, where given, with `orientation` (x, y, z, w)."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +108,8 @@ class Contract:
 
     @classmethod
     def load(cls, robot: str, task: str) -> Contract:
-        """Read robot and task by name (from the package's config) or by path of a YAML file."""
-        parsed = load_robot(robot)
+        """Read robot and task by name (from the package's config) or by path of a YAML file; no robot: the task's own."""
+        parsed = load_robot(robot or task_robot(task))
         return cls(parsed, load_task(task, parsed))
 
     @property
@@ -108,14 +127,27 @@ class Contract:
 
     @property
     def max_step(self) -> np.ndarray:
-        """Displacement of action 1 in one control period, shape (action_size,): of joints [rad], or of the end
+        """Displacement of action 1 in one control period, shape (task.arm_action_size,): of joints [rad], or of the end
         effector [m]."""
         return np.full(3, self.task.max_step) if self.task.moves_end_effector else self.max_joint_step
 
     @property
     def topics(self) -> dict[str, Topic]:
-        """Every topic that the recorder must keep, by role: joint_states, command, goal_pose, …"""
-        return {"joint_states": self.robot.joint_states, "command": self.robot.command, **dict(self.task.topics)}
+        """Every topic that the recorder must keep, by role: joint_states, command, gripper_command, goal_pose, …"""
+        gripper = {"gripper_command": self.robot.gripper.command} if self.task.gripper else {}
+        arm = {"joint_states": self.robot.joint_states, "command": self.robot.command}
+        return {**arm, **gripper, **dict(self.task.topics)}
+
+    @property
+    def state_joint_names(self) -> tuple[str, ...]:
+        """Joints that must be found in a joint state: the arm's, and the gripper's where the task needs it."""
+        gripper = self.robot.gripper.joint_names if self.needs_gripper else ()
+        return (*self.robot.joint_names, *gripper)
+
+    @property
+    def needs_gripper(self) -> bool:
+        """Whether the task moves the gripper or looks at it."""
+        return self.task.gripper or "gripper_opening" in self.slices
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -126,13 +158,16 @@ class Contract:
         """The observation vector, shape (observation_size,), float64.
 
         `measured` holds ``joint_position`` [rad] and ``joint_velocity`` [rad/s] in contract order, and, where the
-        task uses them, ``goal_position`` and ``object_position`` [m] in the base frame.
+        task uses them, ``gripper_opening`` [m] of shape (1,), and ``goal_position``, ``object_position`` and
+        ``obstacle_position`` [m] and ``…_orientation`` (x, y, z, w) in the base frame.
         """
         values = dict(measured)
         values["end_effector_position"] = kinematics.position(values["joint_position"])
-        for name in ("end_effector_to_goal", "end_effector_to_object", "object_to_goal"):
-            if name in self.slices:
-                start, end = name.split("_to_")
+        if "end_effector_orientation" in self.slices:
+            values["end_effector_orientation"] = kinematics.orientation(values["joint_position"])
+        for name in self.slices:
+            start, separator, end = name.partition("_to_")
+            if separator:
                 values[name] = values[f"{end}_position"] - values[f"{start}_position"]
         return np.concatenate([values[f.name] for f in self.task.fields])
 
@@ -160,12 +195,15 @@ class Contract:
     def differences(self, other: Contract, recorded: bool = False) -> list[str]:
         """What differs, field by field ("robot.joint_names: … here, … there"); empty when the contracts fit.
 
-        The URDF's path is not compared: machines keep it in different places. With `recorded`, neither is what only
+        The URDF's path is not compared: machines keep it in different places; nor is a gripper that the task leaves
+        alone. With `recorded`, neither is what only
         learning chooses: a bag serves any simulated env, horizon, policy inputs and reward features.
         """
         mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
         left_out = ("robot.urdf", *(LEARNING_CHOICES if recorded else ()))
+        gripper = self.needs_gripper or other.needs_gripper
         names = [n for n in dict.fromkeys([*mine, *theirs]) if n not in left_out]
+        names = [n for n in names if gripper or not n.startswith("robot.gripper")]
         return [f"{n}: {mine.get(n)} here, {theirs.get(n)} there" for n in names if mine.get(n) != theirs.get(n)]
 
 
@@ -200,24 +238,42 @@ def wanted_target(
 ) -> np.ndarray:
     """Joint target [rad] that an action (action_size,) asks for, before lead and limits: target + clip(action) · step.
 
+    The gripper's element is no part of it.
+
     A step of the end effector becomes one of the joints by inverse kinematics near the target; it is shortened, in its
     direction, to what the joints may do in one period.
     """
-    step = np.clip(action, -1.0, 1.0) * contract.max_step
-    if not contract.task.moves_end_effector:
+    task = contract.task
+    step = np.clip(action[: task.arm_action_size], -1.0, 1.0) * contract.max_step
+    if not task.moves_end_effector:
         return target + step
     kinematics = _needed(contract, kinematics)
-    move = kinematics.solve(target, kinematics.position(target) + step) - target
+    move = kinematics.solve(target, kinematics.position(target) + step, task.orientation or None) - target
     return target + move / max(1.0, float((np.abs(move) / contract.max_joint_step).max()))
 
 
 def asked_action(
     contract: Contract, targets: np.ndarray, kinematics: DifferentialKinematics | None = None
 ) -> np.ndarray:
-    """Actions (T, action_size) between successive joint targets (T+1, n_joints): inverse of :func:`wanted_target`."""
+    """Actions of the arm (T, task.arm_action_size) between successive joint targets (T+1, n_joints): inverse of
+    :func:`wanted_target`."""
     if contract.task.moves_end_effector:
         targets = np.stack([_needed(contract, kinematics).position(target) for target in targets])
     return np.diff(targets, axis=0) / contract.max_step
+
+
+def gripper_target(contract: Contract, action: np.ndarray) -> float | None:
+    """Opening [m] that an action (action_size,) asks of the gripper; None where the task leaves it alone."""
+    if not contract.task.gripper:
+        return None
+    closed, opened = contract.robot.gripper.opening_range
+    return closed + (opened - closed) * (float(np.clip(action[-1], -1.0, 1.0)) + 1.0) / 2.0
+
+
+def gripper_action(contract: Contract, opening: np.ndarray) -> np.ndarray:
+    """The action's gripper elements (T, 1) for openings [m], shape (T,): inverse of :func:`gripper_target`."""
+    closed, opened = contract.robot.gripper.opening_range
+    return np.clip(2.0 * (opening - closed) / (opened - closed) - 1.0, -1.0, 1.0)[:, None]
 
 
 def _needed(contract: Contract, kinematics: DifferentialKinematics | None) -> DifferentialKinematics:
@@ -255,7 +311,15 @@ def _robot_from_dict(data: Mapping[str, Any] | None) -> Robot | None:
     if data is None:
         return None
     values = {k: _tuples(v) for k, v in data.items()}
-    return Robot(**{**values, "joint_states": Topic(**data["joint_states"]), "command": Topic(**data["command"])})
+    topics = {name: Topic(**data[name]) for name in ("joint_states", "command")}
+    return Robot(**{**values, **topics, "gripper": _gripper_from_dict(data.get("gripper"))})
+
+
+def _gripper_from_dict(data: Mapping[str, Any] | None) -> Gripper | None:
+    if data is None:
+        return None
+    values = {k: _tuples(v) for k, v in data.items()}
+    return Gripper(**{**values, "command": Topic(**data["command"])})
 
 
 def _task_from_dict(data: Mapping[str, Any]) -> Task:

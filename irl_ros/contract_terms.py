@@ -19,8 +19,13 @@ GRID_MOVES = {"stay": (0, 0), "+x": (1, 0), "-x": (-1, 0), "+y": (0, 1), "-y": (
 """The actions of a grid, in order: by how many cells each moves along the base frame's x and y."""
 GRID_FEATURES = ("goal_and_zone", "cells")
 
-# Topics by the measured quantity they bring; a task names the ones it needs under `topics`.
-POSE_TOPICS = {"goal_pose": "goal_position", "object_pose": "object_position"}
+POSE_TOPICS = {"goal_pose": "goal", "object_pose": "object", "obstacle_pose": "obstacle"}
+"""Roles of PoseStamped topics and the thing that each one locates: `<thing>_position`, `<thing>_orientation`. A task
+names the ones it needs under `topics`."""
+COMMAND_ROLES = ("command", "gripper_command")
+"""Roles of the topics that move the robot; all the others are measured."""
+RANDOMISED = ("mass", "friction", "gains", "sensor_noise", "latency")
+"""What domain randomisation may draw anew in every episode; see :class:`Task`."""
 
 
 class ContractError(ValueError):
@@ -40,12 +45,19 @@ FIELDS: dict[str, FieldKind] = {
     "joint_position": FieldKind("rad", 1.0, ("joint_states",), None),
     "joint_velocity": FieldKind("rad/s", 1.0, ("joint_states",), None),
     "end_effector_position": FieldKind("m", 0.2, ("joint_states",), 3),
+    "end_effector_orientation": FieldKind("", 1.0, ("joint_states",), 4),
+    "gripper_opening": FieldKind("m", 0.04, ("joint_states",), 1),
     "goal_position": FieldKind("m", 0.2, ("goal_pose",), 3),
+    "goal_orientation": FieldKind("", 1.0, ("goal_pose",), 4),
     "object_position": FieldKind("m", 0.2, ("object_pose",), 3),
+    "object_orientation": FieldKind("", 1.0, ("object_pose",), 4),
+    "obstacle_position": FieldKind("m", 0.2, ("obstacle_pose",), 3),
     "end_effector_to_goal": FieldKind("m", 0.2, ("joint_states", "goal_pose"), 3),
     "end_effector_to_object": FieldKind("m", 0.2, ("joint_states", "object_pose"), 3),
+    "end_effector_to_obstacle": FieldKind("m", 0.2, ("joint_states", "obstacle_pose"), 3),
     "object_to_goal": FieldKind("m", 0.2, ("object_pose", "goal_pose"), 3),
 }
+"""Orientations are unit quaternions (x, y, z, w), of the two signs the one nearer to a fixed reference."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,35 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Gripper:
+    """Fingers that open and close together: their joints, and each one's position [m] when closed and when open.
+
+    The command topic takes the joints' positions, as a forward position controller does. `force` [N] of each joint
+    is the simulated gripper's.
+    """
+
+    joint_names: tuple[str, ...]
+    closed: float
+    open: float
+    command: Topic
+    force: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.joint_names or not self.closed < self.open or not self.force > 0:
+            raise ContractError("gripper: it needs at least one joint, closed < open, and a force above 0 N")
+
+    @property
+    def opening_range(self) -> tuple[float, float]:
+        """Opening [m] when closed and when open: the joints' positions added up."""
+        return len(self.joint_names) * self.closed, len(self.joint_names) * self.open
+
+    def joint_position(self, opening: float) -> np.ndarray:
+        """Position [m] of each joint at an `opening` [m], within its range, shape (n_fingers,)."""
+        each = np.clip(opening / len(self.joint_names), self.closed, self.open)
+        return np.full(len(self.joint_names), each)
+
+
+@dataclass(frozen=True)
 class Robot:
     """An arm: joints in contract order, limits [rad, rad/s], frames, topics. Arrays have shape (n_joints,)."""
 
@@ -91,6 +132,7 @@ class Robot:
     fixed_joints: tuple[tuple[str, float], ...] = ()
     workspace_lower: tuple[float, ...] = ()
     workspace_upper: tuple[float, ...] = ()
+    gripper: Gripper | None = None
 
     def __post_init__(self) -> None:
         if not self.joint_names or self.joint_states.latched:
@@ -209,7 +251,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: control rate [Hz], horizon [periods], action, observation fields, features; with `grid`, its cells."""
+    """A task: control rate [Hz], horizon [periods], action, observation fields, features; with `grid`, its cells.
+
+    With `gripper` the action's last element is the gripper's: -1 closed, 1 open. `randomisation`: what a simulated
+    episode may draw anew and from which range; mass, friction and gains are factors, sensor_noise is a standard
+    deviation of the measured joint positions [rad], latency what a command waits before it acts [s].
+    """
 
     name: str
     env: str
@@ -226,8 +273,14 @@ class Task:
     max_step: float = 0.0
     """End effector displacement of action 1 in one period [m], where the action is one."""
     grid: Grid | None = None
+    orientation: tuple[float, ...] = ()
+    """Unit quaternion (x, y, z, w) that the end effector keeps, where the action displaces it; empty: any."""
+    gripper: bool = False
+    randomisation: tuple[tuple[str, tuple[float, float]], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.orientation and not (len(self.orientation) == 4 and abs(np.linalg.norm(self.orientation) - 1) < 1e-6):
+            raise ContractError(f"task {self.name}: action.orientation must be a unit quaternion (x, y, z, w)")
         if self.rate <= 0 or self.horizon < 2:
             raise ContractError(f"task {self.name}: rate must be above 0 Hz and horizon at least 2 periods")
         if self.moves_end_effector and not self.max_step > 0:
@@ -242,6 +295,11 @@ class Task:
     def moves_end_effector(self) -> bool:
         """Whether an action displaces the end effector, not the joints."""
         return self.action_kind == "end_effector_displacement"
+
+    @property
+    def arm_action_size(self) -> int:
+        """Elements of the action that move the arm; what follows is the gripper's."""
+        return self.action_size - self.gripper
 
     @property
     def period(self) -> float:

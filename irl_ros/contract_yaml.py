@@ -12,15 +12,19 @@ from irl_ros.contract_terms import (
     ACTION_KINDS,
     FIELDS,
     POSE_TOPICS,
+    RANDOMISED,
     ContractError,
     Field,
     Grid,
+    Gripper,
     Robot,
     Task,
     Topic,
     did_you_mean,
     share_directory,
 )
+
+DEFAULT_ROBOT = "panda"
 
 
 def load_robot(robot: str) -> Robot:
@@ -31,6 +35,11 @@ def load_robot(robot: str) -> Robot:
 def load_task(task: str, robot: Robot) -> Task:
     """The task of that name (from the package's config) or of that YAML file, for `robot`; raises ContractError."""
     return _parsed(_parse_task, _read_config("tasks", task), robot)
+
+
+def task_robot(task: str) -> str:
+    """The robot that a task's file names as its own; DEFAULT_ROBOT where it names none. Raises ContractError."""
+    return str(_read_config("tasks", task).get("robot", DEFAULT_ROBOT))
 
 
 def _read_config(kind: str, name: str) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) ->
 def _parse_robot(data: Mapping[str, Any]) -> Robot:
     where = data["_path"]
     keys = ("_path", "name", "urdf", "base_frame", "end_effector_frame", "joints", "fixed_joints", "topics", "workspace")
-    _check_keys(data, keys, where)
+    _check_keys(data, (*keys, "gripper"), where)
     joints, topics = _take(data, "joints", where), _take(data, "topics", where)
     _check_keys(topics, ("joint_states", "command"), f"{where}: topics")
     for name, joint in joints.items():
@@ -113,7 +122,16 @@ def _parse_robot(data: Mapping[str, Any]) -> Robot:
         fixed_joints=tuple((n, float(v)) for n, v in (data.get("fixed_joints") or {}).items()),
         workspace_lower=tuple(map(float, workspace["lower"])),
         workspace_upper=tuple(map(float, workspace["upper"])),
+        gripper=_parse_gripper(data["gripper"], f"{where}: gripper") if data.get("gripper") else None,
     )
+
+
+def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
+    _check_keys(data, ("joints", "closed", "open", "command", "force"), where)
+    force = {"force": float(data["force"])} if "force" in data else {}
+    command = _parse_topic(_take(data, "command", where), f"{where}: command", commands=True)
+    joints = tuple(map(str, _take(data, "joints", where)))
+    return Gripper(joints, float(_take(data, "closed", where)), float(_take(data, "open", where)), command, **force)
 
 
 def _near_config(urdf: str, where: str) -> str:
@@ -124,12 +142,12 @@ def _near_config(urdf: str, where: str) -> str:
 
 def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
     where = data["_path"]
-    keys = ("_path", "name", "env", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
-    _check_keys(data, (*keys, "reward_features", "grid"), where)
+    keys = ("_path", "name", "env", "robot", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
+    _check_keys(data, (*keys, "reward_features", "grid", "randomisation", "training"), where)
     action = _take(data, "action", where)
     topics = data.get("topics") or {}
     _check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
-    fields = tuple(_parse_field(name, robot, topics, where) for name in _take(data, "observation", where))
+    fields = tuple(_parse_field(entry, robot, topics, where) for entry in _take(data, "observation", where))
     return Task(
         name=_take(data, "name", where),
         env=_take(data, "env", where),
@@ -141,7 +159,16 @@ def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
         reward_features=tuple(_take(data, "reward_features", where)),
         topics=tuple((role, _parse_topic(t, f"{where}: topics.{role}")) for role, t in topics.items()),
         grid=_parse_grid(data["grid"], robot, f"{where}: grid") if "grid" in data else None,
+        randomisation=_parse_randomisation(data.get("randomisation") or {}, f"{where}: randomisation"),
     )
+
+
+def _parse_randomisation(data: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[float, float]], ...]:
+    _check_keys(data, RANDOMISED, where)
+    for name, (low, high) in data.items():
+        if not 0 <= float(low) <= float(high):
+            raise ContractError(f"{where}: {name} needs a range 0 <= low <= high, not [{low}, {high}]")
+    return tuple((name, (float(low), float(high))) for name, (low, high) in data.items())
 
 
 def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str, Any]:
@@ -150,10 +177,16 @@ def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str
     if kind not in ACTION_KINDS:
         raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
     end_effector = kind == "end_effector_displacement"
-    _check_keys(data, ("kind", "max_speed", "max_lead", *(("max_step",) if end_effector else ())), where)
+    more = ("max_step", "orientation") if end_effector else ()
+    _check_keys(data, ("kind", "max_speed", "max_lead", "gripper", *more), where)
+    gripper = bool(data.get("gripper", False))
+    if gripper and robot.gripper is None:
+        raise ContractError(f"{where}: robot {robot.name} has no gripper; say so in its file, or leave gripper out here")
     return {
         "action_kind": kind,
-        "action_size": 3 if end_effector else robot.n_joints,
+        "action_size": (3 if end_effector else robot.n_joints) + gripper,
+        "gripper": gripper,
+        "orientation": tuple(map(float, data.get("orientation", ()))),
         "max_speed": float(_take(data, "max_speed", where)),
         "max_lead": float(_take(data, "max_lead", where)),
         "max_step": float(_take(data, "max_step", where)) if end_effector else 0.0,
@@ -183,11 +216,18 @@ def _pair(data: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _parse_field(name: str, robot: Robot, topics: Mapping[str, Any], where: str) -> Field:
+def _parse_field(entry: str | Mapping[str, Any], robot: Robot, topics: Mapping[str, Any], where: str) -> Field:
+    """An entry is a field's name, or `{name: scale}` where networks shall see it divided by another scale."""
+    ((name, scale),) = entry.items() if isinstance(entry, Mapping) else ((entry, None),)
     if name not in FIELDS:
         raise ContractError(f"{where}: unknown observation field {name!r}.{did_you_mean(name, tuple(FIELDS))}")
     kind = FIELDS[name]
     for source in kind.sources:
         if source != "joint_states" and source not in topics:
             raise ContractError(f"{where}: field {name} needs the topic {source} under topics")
-    return Field(name, robot.n_joints if kind.size is None else kind.size, kind.unit, kind.scale)
+    if name == "gripper_opening" and robot.gripper is None:
+        raise ContractError(f"{where}: field {name} needs a gripper, and robot {robot.name} has none")
+    if scale is not None and not float(scale) > 0:
+        raise ContractError(f"{where}: the scale of {name} must be above 0, not {scale}")
+    size = robot.n_joints if kind.size is None else kind.size
+    return Field(name, size, kind.unit, kind.scale if scale is None else float(scale))

@@ -6,12 +6,14 @@ means the same everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pinocchio
 
 from irl_ros.contract import ContractError, Robot
 
-SOLVED = 1e-5  # [m]
+SOLVED = 1e-5  # [m], [rad]
 
 
 class Kinematics:
@@ -37,6 +39,8 @@ class Kinematics:
         self._continuous = np.flatnonzero([model.nqs[model.getJointId(n)] == 2 for n in robot.joint_names])
         self._index_v = np.array([model.idx_vs[model.getJointId(n)] for n in robot.joint_names])
         self._frame = model.getFrameId(robot.end_effector_frame)
+        self._reference = np.array([0.0, 0.0, 0.0, 1.0])
+        self._reference = self.orientation(np.array(robot.home))
 
     def position(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,), from joint positions [rad], shape (n_joints,)."""
@@ -44,13 +48,24 @@ class Kinematics:
         pinocchio.framesForwardKinematics(self._model, self._data, self._q)
         return self._data.oMf[self._frame].translation.copy()
 
+    def orientation(self, joint_position: np.ndarray) -> np.ndarray:
+        """End effector in the base frame: unit quaternion (x, y, z, w), shape (4,), the sign nearer to the home pose's."""
+        self._set(joint_position)
+        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
+        q = pinocchio.Quaternion(self._data.oMf[self._frame].rotation).coeffs()
+        return -q if q @ self._reference < 0 else q.copy()
+
     def jacobian(self, joint_position: np.ndarray) -> np.ndarray:
         """d position / d joint_position [m/rad], shape (3, n_joints)."""
+        return self._twist_jacobian(joint_position)[:3]
+
+    def _twist_jacobian(self, joint_position: np.ndarray) -> np.ndarray:
+        """Linear and angular velocity in the base frame's axes by joint velocity, shape (6, n_joints)."""
         self._set(joint_position)
         full = pinocchio.computeFrameJacobian(
             self._model, self._data, self._q, self._frame, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )
-        return full[:3, self._index_v]
+        return full[:, self._index_v]
 
     def _set(self, joint_position: np.ndarray) -> None:
         self._q[self._index_q] = joint_position
@@ -59,19 +74,42 @@ class Kinematics:
             self._q[index], self._q[index + 1] = np.cos(angle), np.sin(angle)
 
     def displacement(self, joint_position: np.ndarray, delta: np.ndarray, damping: float = 0.05) -> np.ndarray:
-        """Joint displacement [rad] that moves the end effector by `delta` [m]: damped least squares."""
-        jacobian = self.jacobian(joint_position)
-        return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping**2 * np.eye(3), delta)
+        """Joint displacement [rad] that moves the end effector by `delta`: damped least squares.
 
-    def solve(self, joint_position: np.ndarray, position: np.ndarray, iterations: int = 20) -> np.ndarray:
-        """Joint positions [rad] near `joint_position` with the end effector at `position` [m], shape (3,).
+        `delta` has shape (3,) [m], or (6,) with a rotation vector [rad] in the base frame's axes after it.
+        """
+        jacobian = self._twist_jacobian(joint_position)[: len(delta)]
+        return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping**2 * np.eye(len(delta)), delta)
+
+    def solve(
+        self,
+        joint_position: np.ndarray,
+        position: np.ndarray,
+        orientation: Sequence[float] | None = None,
+        iterations: int = 20,
+    ) -> np.ndarray:
+        """Joint positions [rad] near `joint_position` with the end effector at `position` [m], shape (3,), and, where
+        given, with `orientation` (x, y, z, w).
 
         Damped steps until it is there within SOLVED; out of reach, as near as they came.
         """
         solution = np.array(joint_position, dtype=np.float64)
         for _ in range(iterations):
-            error = position - self.position(solution)
+            error = self._error(solution, position, orientation)
             if np.linalg.norm(error) < SOLVED:
                 break
             solution += self.displacement(solution, error)
         return solution
+
+    def _error(
+        self, joint_position: np.ndarray, position: np.ndarray, orientation: Sequence[float] | None
+    ) -> np.ndarray:
+        """From where the end effector is to where it should be, as `displacement` takes it."""
+        self._set(joint_position)
+        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
+        pose = self._data.oMf[self._frame]
+        error = position - pose.translation
+        if orientation is None:
+            return error
+        wanted = pinocchio.Quaternion(np.array(orientation)).matrix()
+        return np.concatenate([error, pinocchio.log3(wanted @ pose.rotation.T)])

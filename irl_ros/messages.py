@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import JointTrajectory
+from irl_ros.contract import POSE_TOPICS, Contract, JointTrajectory
 
 NANOSECONDS = 1_000_000_000
+UNIT_TOLERANCE = 1e-3
 
 
 class MessageError(ValueError):
@@ -66,6 +67,35 @@ def pose_position(msg: Any, base_frame: str) -> np.ndarray:
     return values
 
 
+def pose_orientation(msg: Any) -> np.ndarray:
+    """Orientation of a PoseStamped as a unit quaternion (x, y, z, w) with w ≥ 0, shape (4,)."""
+    q = msg.pose.orientation
+    values = np.array([q.x, q.y, q.z, q.w])
+    _check_finite(values, "pose: orientation", ("x", "y", "z", "w"))
+    length = float(np.linalg.norm(values))
+    if abs(length - 1.0) > UNIT_TOLERANCE:
+        raise MessageError(f"pose: its orientation is a quaternion of length {length:.4g}, not 1")
+    return values / (length if values[3] >= 0 else -length)
+
+
+def measured(msg: Any, role: str, contract: Contract, require_velocity: bool = True) -> dict[str, np.ndarray]:
+    """What a message of the topic with this role brings to :meth:`Contract.observe`: quantities by name.
+
+    The one way from message to observation, for recorder, teleoperation and policy.
+    """
+    robot = contract.robot
+    if role == "joint_states":
+        position, velocity = joint_state(msg, contract.state_joint_names, require_velocity)
+        n = robot.n_joints
+        found = {"joint_position": position[:n], "joint_velocity": velocity[:n]}
+        return {**found, "gripper_opening": position[n:].sum(keepdims=True)} if contract.needs_gripper else found
+    thing = POSE_TOPICS[role]
+    found = {f"{thing}_position": pose_position(msg, robot.base_frame)}
+    if f"{thing}_orientation" in contract.slices:
+        found[f"{thing}_orientation"] = pose_orientation(msg)
+    return found
+
+
 def joint_trajectory(msg: Any, joint_names: Sequence[str]) -> JointTrajectory:
     """The points of a JointTrajectory for exactly `joint_names`, reordered to them; its header is not read.
 
@@ -106,12 +136,19 @@ def fill_joint_state(
     return msg
 
 
-def fill_pose(msg: Any, position: np.ndarray, frame_id: str, stamp_s: float) -> Any:
-    """Write a PoseStamped with the identity orientation: position [m] of shape (3,), stamp [s]; returns `msg`."""
+def fill_pose(
+    msg: Any,
+    position: np.ndarray,
+    frame_id: str,
+    stamp_s: float,
+    orientation: Sequence[float] = (0.0, 0.0, 0.0, 1.0),
+) -> Any:
+    """Write a PoseStamped: position [m] of shape (3,), stamp [s], unit quaternion (x, y, z, w); returns `msg`."""
     set_stamp(msg.header.stamp, stamp_s)
     msg.header.frame_id = frame_id
     msg.pose.position.x, msg.pose.position.y, msg.pose.position.z = (float(v) for v in position)
-    msg.pose.orientation.w = 1.0
+    q = msg.pose.orientation
+    q.x, q.y, q.z, q.w = (float(v) for v in orientation)
     return msg
 
 

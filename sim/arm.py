@@ -38,6 +38,7 @@ with _silence():
     from pybullet_utils import bullet_client
 
 TIME_STEP = 1.0 / 240.0
+FINGER_SPEED = 0.2  # [m/s] of each finger, as the Panda's hand at most
 
 
 class TrajectoryFollower:
@@ -122,7 +123,7 @@ class Arm:
             for link in range(-1, self._bullet.getNumJoints(self.body)):
                 self._bullet.setCollisionFilterGroupMask(self.body, link, 0, 0)
         self._n = robot.n_joints
-        self._gains = [self.position_gain] * self._n, [self.velocity_gain] * self._n
+        self.set_gains(1.0)
         self._clean = self._bullet.saveState()
         self._floor: int | None = None
         self._follower = TrajectoryFollower(np.array(robot.home))
@@ -131,10 +132,12 @@ class Arm:
     def _find_joints(self) -> tuple[list[int], list[float]]:
         infos = [self._bullet.getJointInfo(self.body, i) for i in range(self._bullet.getNumJoints(self.body))]
         index = {info[1].decode(): i for i, info in enumerate(infos)}
-        missing = [n for n in (*self.robot.joint_names, *dict(self.robot.fixed_joints)) if n not in index]
+        fingers = self.robot.gripper.joint_names if self.robot.gripper else ()
+        missing = [n for n in (*self.robot.joint_names, *dict(self.robot.fixed_joints), *fingers) if n not in index]
         if missing:
             raise ContractError(f"robot {self.robot.name}: its URDF has no joint {', '.join(missing)}")
         self._fixed = [(index[n], value) for n, value in self.robot.fixed_joints]
+        self._fingers = [index[n] for n in fingers]
         joints = [index[n] for n in self.robot.joint_names]
         return joints, [infos[i][10] or 100.0 for i in joints]
 
@@ -150,6 +153,34 @@ class Arm:
             )
         self._velocity: np.ndarray | None = None
         self._follower.reset(np.array(joint_position, dtype=float))
+
+    def set_gains(self, factor: float) -> None:
+        """Stiffness of the joints' controllers, as a factor of the default's."""
+        self._gains = [factor * self.position_gain] * self._n, [self.velocity_gain] * self._n
+
+    def reset_gripper(self, opening: float) -> None:
+        """Rest with the gripper at `opening` [m]; call after :meth:`reset`."""
+        for finger, value in zip(self._fingers, self.robot.gripper.joint_position(opening)):
+            self._bullet.resetJointState(self.body, finger, float(value), 0.0)
+        self.command_gripper(opening)
+
+    def command_gripper(self, opening: float) -> None:
+        """Move the gripper towards `opening` [m] from now on, with the robot's gripper force."""
+        gripper = self.robot.gripper
+        for finger, value in zip(self._fingers, gripper.joint_position(opening)):
+            self._bullet.setJointMotorControl2(
+                self.body,
+                finger,
+                pybullet.POSITION_CONTROL,
+                targetPosition=float(value),
+                force=gripper.force,
+                maxVelocity=FINGER_SPEED,
+            )
+
+    def finger_state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions [m] and velocities [m/s] of the gripper's joints, each of shape (n_fingers,)."""
+        states = self._bullet.getJointStates(self.body, self._fingers)
+        return np.array([s[0] for s in states]), np.array([s[1] for s in states])
 
     def state(self) -> tuple[np.ndarray, np.ndarray]:
         """Measured joint positions [rad] and velocities [rad/s], each of shape (n_joints,)."""
@@ -219,6 +250,56 @@ class Arm:
         """A box without mass or contact between two corners [m]; `colour` is RGBA."""
         half = list((upper - lower) / 2)
         return self._add_scenery((lower + upper) / 2, pybullet.GEOM_BOX, halfExtents=half, rgbaColor=list(colour))
+
+    def add_body(
+        self,
+        half_extents: Sequence[float],
+        position: Sequence[float],
+        mass: float,
+        colour: Sequence[float] = (0.8, 0.5, 0.2, 1.0),
+        friction: float = 0.5,
+    ) -> int:
+        """A box that the arm and other bodies touch, of half these sides [m], at `position` [m]; mass 0 [kg]: immovable.
+
+        Returns its body. Call :meth:`remember` once all bodies are there.
+        """
+        extents = list(half_extents)
+        body = self._bullet.createMultiBody(
+            baseMass=mass,
+            baseCollisionShapeIndex=self._bullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=extents),
+            baseVisualShapeIndex=self._bullet.createVisualShape(
+                pybullet.GEOM_BOX, halfExtents=extents, rgbaColor=list(colour)
+            ),
+            basePosition=list(position),
+        )
+        self.set_friction(body, friction)
+        return body
+
+    def remember(self) -> None:
+        """Make the world as it is now, with all its bodies, what :meth:`reset` goes back to."""
+        self._bullet.removeState(self._clean)
+        self._clean = self._bullet.saveState()
+
+    def place_body(
+        self, body: int, position: Sequence[float], orientation: Sequence[float] = (0.0, 0.0, 0.0, 1.0)
+    ) -> None:
+        """Put a body at rest at `position` [m] with `orientation` (x, y, z, w)."""
+        self._bullet.resetBasePositionAndOrientation(body, list(position), list(orientation))
+        self._bullet.resetBaseVelocity(body, [0, 0, 0], [0, 0, 0])
+
+    def body_pose(self, body: int) -> tuple[np.ndarray, np.ndarray]:
+        """Position [m], shape (3,), and orientation (x, y, z, w), w ≥ 0, shape (4,), of a body in the base frame."""
+        position, orientation = self._bullet.getBasePositionAndOrientation(body)
+        q = np.array(orientation)
+        return np.array(position), -q if q[3] < 0 else q
+
+    def set_friction(self, body: int, friction: float) -> None:
+        """Lateral friction coefficient of a body; Bullet multiplies the two bodies' that touch."""
+        self._bullet.changeDynamics(body, -1, lateralFriction=friction)
+
+    def set_mass(self, body: int, mass: float) -> None:
+        """Mass [kg] of a body."""
+        self._bullet.changeDynamics(body, -1, mass=mass)
 
     def move_marker(self, marker: int, position: np.ndarray) -> None:
         self._bullet.resetBasePositionAndOrientation(marker, list(position), [0, 0, 0, 1])

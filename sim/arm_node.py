@@ -33,6 +33,7 @@ from irl_ros_sim.arm import TIME_STEP
 BLOCK = 2
 """Physics steps between two ticks of /clock: 120 Hz of sim time."""
 BLOCKS_PER_SUCCESS = 6
+UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -148,11 +149,16 @@ class ArmSim(Node):
         """Joint states, and the poses that move (`latched`: all of them) at the present sim time."""
         measured, stamp = self._env.measured(), self.sim_time
         state = measured["joint_position"], measured["joint_velocity"]
-        self._joint_states.publish(messages.fill_joint_state(JointState(), self._robot.joint_names, *state, stamp))
+        names = self._robot.joint_names
+        if self._robot.gripper is not None:
+            fingers = self._arm.finger_state()
+            names, state = (*names, *self._robot.gripper.joint_names), map(np.append, state, fingers)
+        self._joint_states.publish(messages.fill_joint_state(JointState(), names, *state, stamp))
         for role, topic in self._contract.task.topics:
             if latched or not topic.latched:
-                position = measured[POSE_TOPICS[role]]
-                pose = messages.fill_pose(PoseStamped(), position, self._robot.base_frame, stamp)
+                thing = POSE_TOPICS[role]
+                position, orientation = measured[f"{thing}_position"], measured.get(f"{thing}_orientation", UPRIGHT)
+                pose = messages.fill_pose(PoseStamped(), position, self._robot.base_frame, stamp, orientation)
                 self._poses[role].publish(pose)
 
     def _reset(self) -> int:
@@ -179,6 +185,9 @@ class ArmSim(Node):
             (Float64MultiArray, "forward_position_controller/commands", self._group(self._arm.command_position)),
         ):
             self.create_subscription(kind, topic, self._guard(topic, execute), 10)
+        if self._contract.needs_gripper:
+            topic = self._robot.gripper.command.name
+            self.create_subscription(Float64MultiArray, topic, self._guard(topic, self._grip), 10)
 
     def _guard(self, topic: str, execute: Callable[[Any], None]) -> Callable[[Any, Any], None]:
         """A callback that refuses what cannot be executed, and what was received before the last reset."""
@@ -199,6 +208,9 @@ class ArmSim(Node):
 
     def _group(self, execute: Callable[[np.ndarray], None]) -> Callable[[Float64MultiArray], None]:
         return lambda msg: execute(messages.joint_group(msg, self._robot.n_joints))
+
+    def _grip(self, msg: Float64MultiArray) -> None:
+        self._arm.command_gripper(float(messages.joint_group(msg, len(self._robot.gripper.joint_names)).sum()))
 
     def _follow(self, msg: JointTrajectory) -> None:
         if not msg.points:

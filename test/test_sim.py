@@ -275,6 +275,7 @@ def test_an_arm_of_ones_own_is_a_urdf_and_one_yaml(tmp_path):
         end_effector_frame="tip",
         joints={"shoulder": joint, "elbow": joint},
         fixed_joints={},
+        gripper=None,
         workspace={"lower": [0.3, -0.4, 0.1], "upper": [0.6, 0.4, 0.5]},
     )
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(description, sort_keys=False))

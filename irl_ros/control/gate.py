@@ -23,6 +23,7 @@ from irl_ros.contract import (
     ContractError,
     DifferentialKinematics,
     JointTrajectory,
+    gripper_target,
     halt_trajectory,
     joint_target,
     target_trajectory,
@@ -50,6 +51,8 @@ class Command(NamedTuple):
     target: np.ndarray
     limited: tuple[str, ...]
     """What was cut to its limit: "action", "lead of <joint>", "position of <joint>"."""
+    opening: float | None = None
+    """Of the gripper [m], within its range; None where the task leaves it alone. A halt leaves it as it is."""
 
 
 class Halt(NamedTuple):
@@ -115,7 +118,8 @@ class Gate:
         limited = self._limited(action, measured)
         trajectory = target_trajectory(self._contract, self._target, target)
         self._target = target
-        return Command(trajectory, np.clip(action, -1.0, 1.0), target.copy(), limited)
+        opening = gripper_target(self._contract, action)
+        return Command(trajectory, np.clip(action, -1.0, 1.0), target.copy(), limited, opening)
 
     def halt(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt:
         """Halt, at rest in the measured pose; in the last target where the measurement is missing, stale or bad:

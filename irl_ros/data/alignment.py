@@ -14,6 +14,7 @@ period, so that samples with equal stamps are told apart by their order of arriv
 - Action t is the displacement that command t asks for, target(t) − target(t−1), in units of the contract's allowed
   step, with the measured position as the target before tick 0; by hand it is q(t+1) − q(t). Where actions move the end
   effector, the displacement is that of its position at these targets.
+- The gripper's part of action t is what the last gripper command before tick t + half a period asks for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irl_ros import messages
-from irl_ros.contract import POSE_TOPICS, Contract, DifferentialKinematics, asked_action
+from irl_ros.contract import Contract, DifferentialKinematics, asked_action, gripper_action
 from irl_ros.data.episode import Episode, EpisodeError
 
 DEMONSTRATED_BY = ("command", "hand_guiding")
@@ -72,6 +73,9 @@ def align(
         observations = np.stack([contract.observe(row, kinematics) for row in rows])
         position = np.stack([row["joint_position"] for row in rows])
         actions = _actions(position, samples, grid, contract, kinematics)
+        if contract.task.gripper:
+            opening = np.concatenate([row["gripper_opening"] for row in rows])
+            actions = np.concatenate([actions, gripper_action(contract, _openings(opening, samples, grid, contract))], 1)
     except (EpisodeError, messages.MessageError) as error:
         raise EpisodeError(f"episode {name}: {error}") from None
     return Episode(name, observations, actions, success=success)
@@ -149,16 +153,12 @@ def _measured(
     samples: Mapping[str, Sequence[Sample]], chosen: Mapping[str, np.ndarray], contract: Contract
 ) -> list[dict[str, np.ndarray]]:
     """What :meth:`Contract.observe` takes, one dict for each tick."""
-    robot, velocity = contract.robot, "joint_velocity" in contract.slices
-    joints = _decode(
-        "joint_states", samples, chosen, lambda msg: messages.joint_state(msg, robot.joint_names, velocity)
-    )
-    rows = [{"joint_position": q, "joint_velocity": dq} for q, dq in joints]
-    for role, quantity in POSE_TOPICS.items():
-        if role in chosen:
-            poses = _decode(role, samples, chosen, lambda msg: messages.pose_position(msg, robot.base_frame))
-            for row, position in zip(rows, poses):
-                row[quantity] = position
+    velocity = "joint_velocity" in contract.slices
+    rows: list[dict[str, np.ndarray]] = [{} for _ in next(iter(chosen.values()))]
+    for role in chosen:
+        found = _decode(role, samples, chosen, lambda msg: messages.measured(msg, role, contract, velocity))
+        for row, quantities in zip(rows, found):
+            row.update(quantities)
     return rows
 
 
@@ -186,7 +186,7 @@ def _actions(
     contract: Contract,
     kinematics: DifferentialKinematics,
 ) -> np.ndarray:
-    """Displacements in units of the allowed step, in [-1, 1], shape (T, action_size)."""
+    """Displacements in units of the allowed step, in [-1, 1], shape (T, task.arm_action_size)."""
     targets = position
     if grid.commands is not None:
         names = contract.robot.joint_names
@@ -204,3 +204,20 @@ def _actions(
             f"{limit} in the task"
         )
     return np.clip(actions, -1.0, 1.0)
+
+
+def _openings(
+    opening: np.ndarray, samples: Mapping[str, Sequence[Sample]], grid: Grid, contract: Contract
+) -> np.ndarray:
+    """Opening of the gripper [m] that is asked for over (t, t+1], shape (T,): the last command's; the measured
+    `opening` (T+1,) at t + 1 where none had come, and where a hand guides the arm."""
+    asked = opening[1:].copy()
+    stream = samples.get("gripper_command") or ()
+    if grid.commands is None or not stream:
+        return asked
+    half = round(contract.task.period * SECOND / 2)
+    index = np.searchsorted([s.time for s in stream], grid.ticks[:-1] + half, side="left") - 1
+    n = len(contract.robot.gripper.joint_names)
+    for t in np.flatnonzero(index >= 0):
+        asked[t] = messages.joint_group(stream[index[t]].message, n).sum()
+    return asked

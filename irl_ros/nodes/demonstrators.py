@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, gripper_action
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes.parameters import parameter
 
@@ -29,7 +29,8 @@ KEYS = {  # key → direction of the end effector in the base frame
     **{"w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)},
     **{"\x1b[A": (1, 0, 0), "\x1b[B": (-1, 0, 0), "\x1b[D": (0, 1, 0), "\x1b[C": (0, -1, 0)},
 }
-KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r/f: up and down, other keys: stop"
+GRIPPER_KEYS = {"o": 1.0, "c": -1.0}
+KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r/f: up and down, o/c: open and close the gripper, other keys: stop"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Settings:
     acceleration: float = parameter(1.0, "joy, keyboard: end effector's acceleration", "m/s²", range=(0.1, 20.0))
     joy_axes: str = parameter("1,0,4", "joy: axes for forth, left and up; a leading - turns one round")
     joy_deadman: int = parameter(4, "joy: button that must be held; released, the arm stops", range=(0, 63))
+    joy_open: int = parameter(1, "joy: button that opens the gripper", range=(0, 63))
+    joy_close: int = parameter(0, "joy: button that closes the gripper", range=(0, 63))
     joy_deadzone: float = parameter(0.1, "joy: deflection that reads as none", range=(0.0, 0.9))
     joy_timeout: float = parameter(0.3, "joy: the arm stops when no message came for this long", "s", range=(0.05, 5.0))
     key_hold: float = parameter(0.3, "keyboard: how long a key acts after it was last seen", "s", range=(0.05, 2.0))
@@ -98,9 +101,10 @@ class Hand(ABC):
     def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
         self._contract, self._kinematics, self._settings = contract, kinematics, settings
         self._velocity = np.zeros(3)
+        self._grip: float | None = None
 
     def reset(self) -> None:
-        self._velocity = np.zeros(3)
+        self._velocity, self._grip = np.zeros(3), None
 
     @abstractmethod
     def wish(self, now: float) -> np.ndarray | None:
@@ -110,10 +114,19 @@ class Hand(ABC):
         period, settings, wish = self._contract.task.period, self._settings, self.wish(now)
         if wish is None:
             self._velocity = np.zeros(3)
-            return np.zeros(self._contract.action_size)
+            return self._with_gripper(np.zeros(self._contract.task.arm_action_size), measured)
         self._velocity = slew(self._velocity, settings.speed * wish, settings.acceleration * period)
         delta = self._velocity * period
-        return displacement_action(self._contract, self._kinematics, measured["joint_position"], delta)
+        action = displacement_action(self._contract, self._kinematics, measured["joint_position"], delta)
+        return self._with_gripper(action, measured)
+
+    def _with_gripper(self, action: np.ndarray, measured: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The action and, where the task has one, the gripper's element: as it is until the person opens or closes it."""
+        if not self._contract.task.gripper:
+            return action
+        if self._grip is None:
+            self._grip = float(gripper_action(self._contract, measured["gripper_opening"])[0, 0])
+        return np.append(action, self._grip)
 
     def close(self) -> None:
         """Holds nothing."""
@@ -131,6 +144,9 @@ class Joystick(Hand):
         """Take a message that arrived at the monotonic time `now` [s]."""
         settings = self._settings
         self._last = joy_deflection(axes, buttons, self._axes, settings.joy_deadman, settings.joy_deadzone), now
+        for button, grip in ((settings.joy_open, 1.0), (settings.joy_close, -1.0)):
+            if self._last[0] is not None and button < len(buttons) and buttons[button]:
+                self._grip = grip
 
     def wish(self, now: float) -> np.ndarray | None:
         wish, received = self._last
@@ -160,7 +176,9 @@ class Keyboard(Hand):
                 data = os.read(self._file, 64)
                 if not data:
                     return
-                self._last = key_deflection(data.decode(errors="replace")), time.monotonic()
+                text = data.decode(errors="replace")
+                self._grip = GRIPPER_KEYS.get(text[-1], self._grip)
+                self._last = key_deflection(text), time.monotonic()
 
     def wish(self, now: float) -> np.ndarray | None:
         wish, pressed = self._last
@@ -175,7 +193,7 @@ class Keyboard(Hand):
 def displacement_action(
     contract: Contract, kinematics: Kinematics, joint_position: np.ndarray, delta: np.ndarray
 ) -> np.ndarray:
-    """Action, shape (action_size,), that moves the end effector by `delta` [m] in one period, or less the same way."""
+    """Action of the arm, shape (task.arm_action_size,), that moves the end effector by `delta` [m] in one period, or less the same way."""
     step = delta if contract.task.moves_end_effector else kinematics.displacement(joint_position, delta)
     action = step / contract.max_step
     return action / max(1.0, float(np.abs(action).max()))

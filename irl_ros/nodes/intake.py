@@ -14,7 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock
 
-from irl_ros.contract import Contract, ContractError, Topic
+from irl_ros.contract import COMMAND_ROLES, Contract, ContractError, Topic
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.recording import SimTime
 
@@ -76,7 +76,7 @@ class Intake:
 
     def _subscribe(self, role: str, topic: Topic) -> Subscription:
         sensor = LATCHED if topic.latched else SENSOR
-        qos = COMMAND if role == "command" else sensor
+        qos = COMMAND if role in COMMAND_ROLES else sensor
         receive = partial(self._on_message, role)
         return self._node.create_subscription(_message_type(topic), topic.name, receive, qos, raw=True)
 
@@ -91,7 +91,7 @@ class Intake:
         for data, info in arrived:
             self.received[role] += 1
             self._heard[role] = time.monotonic()
-            if role != "command" and self._contract.topics[role].latched:
+            if role not in COMMAND_ROLES and self._contract.topics[role].latched:
                 self.latched[role] = data
             self._deliver(role, data, _received(info))
 

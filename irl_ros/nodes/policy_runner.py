@@ -30,7 +30,7 @@ from visualization_msgs.msg import MarkerArray
 
 from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import POSE_TOPICS, Contract, ContractError, Topic, load_robot
+from irl_ros.contract import Contract, ContractError, Topic, load_robot
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.pilot import Pilot, Score
@@ -48,6 +48,7 @@ MESSAGE_TYPES = {
     "sensor_msgs/msg/JointState": JointState,
     "geometry_msgs/msg/PoseStamped": PoseStamped,
     "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
+    "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -153,6 +154,11 @@ class PolicyRunner(LifecycleNode):
         if _message_type(command) is not JointTrajectory:
             raise ContractError(f"topic {command.name}: commands of type {command.type} are not supported")
         self._commands = self._publisher(JointTrajectory, command.name, RELIABLE)
+        if self._contract.task.gripper:
+            gripper = topics["gripper_command"]
+            if _message_type(gripper) is not Float64MultiArray:
+                raise ContractError(f"topic {gripper.name}: gripper commands of type {gripper.type} are not supported")
+            self._gripper = self._publisher(Float64MultiArray, gripper.name, RELIABLE)
         self._score_publishers = {
             name: self._publisher(Float64, f"~/{name}", RELIABLE)
             for name in ("reward", "episode_return", "demo_likeness")
@@ -197,11 +203,7 @@ class PolicyRunner(LifecycleNode):
 
     def _on_message(self, role: str, message: object) -> None:
         try:
-            if role == "joint_states":
-                position, velocity = messages.joint_state(message, self._contract.robot.joint_names)
-                quantities = {"joint_position": position, "joint_velocity": velocity}
-            else:
-                quantities = {POSE_TOPICS[role]: messages.pose_position(message, self._contract.robot.base_frame)}
+            quantities = messages.measured(message, role, self._contract)
         except messages.MessageError as error:
             self._monitor.rejected[f"refused: {role}"] += 1
             self.get_logger().warning(f"message refused: {role}: {error}", throttle_duration_sec=5.0)
@@ -272,6 +274,9 @@ class PolicyRunner(LifecycleNode):
             else:
                 self.get_logger().warning(f"halt: {result.reason}")
             return
+        if result.opening is not None:
+            fingers = self._contract.robot.gripper.joint_position(result.opening)
+            self._gripper.publish(messages.fill_joint_group(Float64MultiArray(), fingers))
         self._actions.publish(Float64MultiArray(data=result.action.tolist()))
         self._monitor.limited.update(result.limited)
 

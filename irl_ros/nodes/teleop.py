@@ -14,11 +14,12 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
-from irl_ros.contract import POSE_TOPICS, Contract, ContractError, joint_target, target_trajectory
+from irl_ros.contract import POSE_TOPICS, Contract, ContractError, gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes import process
 from irl_ros.nodes.demonstrators import KEY_HELP, Demonstrator, Joystick, Keyboard, Scripted, Settings
@@ -46,6 +47,9 @@ class Teleop(Node):
         if command.type != "trajectory_msgs/msg/JointTrajectory":
             raise ContractError(f"teleop commands JointTrajectory; {self._contract.robot.name} takes {command.type}")
         self._command = self.create_publisher(JointTrajectory, command.name, 1)
+        if self._contract.task.gripper:
+            topic = self._contract.robot.gripper.command.name
+            self._gripper = self.create_publisher(Float64MultiArray, topic, 1)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_timer(self._contract.task.period, self._tick)
         self.get_logger().info(f"{settings.mode} is ready, disabled until ~/enable")
@@ -71,26 +75,25 @@ class Teleop(Node):
     def _subscribe(self) -> None:
         robot, sources = self._contract.robot, self._demonstrator.sources
         self.create_subscription(JointState, robot.joint_states.name, self._on_joint_state, SENSOR)
-        self._poses = {POSE_TOPICS[role]: topic for role, topic in self._contract.task.topics if role in sources}
-        for quantity, topic in self._poses.items():
+        self._poses = {role: topic for role, topic in self._contract.task.topics if role in sources}
+        for role, topic in self._poses.items():
             qos = LATCHED if topic.latched else SENSOR
-            self.create_subscription(PoseStamped, topic.name, self._pose_callback(quantity, topic.name), qos)
+            self.create_subscription(PoseStamped, topic.name, self._pose_callback(role, topic.name), qos)
 
     def _on_joint_state(self, msg: JointState) -> None:
         try:
-            position, velocity = messages.joint_state(msg, self._contract.robot.joint_names, require_velocity=False)
+            self._measured.update(messages.measured(msg, "joint_states", self._contract, require_velocity=False))
         except messages.MessageError as error:
             self.get_logger().error(f"{error}; this message is left out", throttle_duration_sec=2.0)
             return
-        self._measured.update(joint_position=position, joint_velocity=velocity)
         self._received = time.monotonic()
 
-    def _pose_callback(self, quantity: str, topic: str) -> Any:
+    def _pose_callback(self, role: str, topic: str) -> Any:
         def callback(msg: PoseStamped) -> None:
             try:
-                self._measured[quantity] = messages.pose_position(msg, self._contract.robot.base_frame)
+                self._measured.update(messages.measured(msg, role, self._contract))
             except messages.MessageError as error:
-                self._measured.pop(quantity, None)
+                self._measured.pop(f"{POSE_TOPICS[role]}_position", None)
                 self.get_logger().error(f"{topic}: {error}")
 
         return callback
@@ -104,7 +107,7 @@ class Teleop(Node):
 
     def _missing(self, now: float) -> str:
         """What keeps us from acting; empty when nothing does."""
-        absent = [topic.name for quantity, topic in self._poses.items() if quantity not in self._measured]
+        absent = [t.name for role, t in self._poses.items() if f"{POSE_TOPICS[role]}_position" not in self._measured]
         if now - self._received > self._contract.robot.joint_states.max_age:
             absent.append(self._contract.robot.joint_states.name)
         return ", ".join(absent)
@@ -126,6 +129,10 @@ class Teleop(Node):
         self._command.publish(
             messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, names, trajectory)
         )
+        opening = gripper_target(self._contract, action)
+        if opening is not None:
+            fingers = self._contract.robot.gripper.joint_position(opening)
+            self._gripper.publish(messages.fill_joint_group(Float64MultiArray(), fingers))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, joint_target, target_trajectory
+from irl_ros.contract import Contract, ContractError, gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 
@@ -23,8 +23,18 @@ class ArmEnv(gymnasium.Env, ABC):
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 20}
     task = ""
     """The task's name, for an env that is made without a contract."""
+    solver_iterations = 5
+    collisions = False
+    """Whether the arm touches what is there; contact needs its own `solver_iterations`."""
 
-    def __init__(self, robot: str = "panda", render_mode: str | None = None, contract: Contract | None = None):
+    def __init__(
+        self,
+        robot: str = "",
+        render_mode: str | None = None,
+        contract: Contract | None = None,
+        randomise: bool = False,
+    ):
+        """`robot` empty: the task's own. `randomise`: draw the contract's randomisation anew in every episode."""
         self.contract = contract if contract is not None else Contract.load(robot, self.task)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.contract.task.rate)}
@@ -34,8 +44,15 @@ class ArmEnv(gymnasium.Env, ABC):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (m,), np.float64)
         self.kinematics = Kinematics(self.contract.robot)
-        self.arm = Arm(self.contract.robot, gui=render_mode == "human")
+        self.arm = Arm(self.contract.robot, render_mode == "human", self.solver_iterations, self.collisions)
         self._substeps = round(self.contract.task.period / self.arm.time_step)
+        self._ranges = dict(self.contract.task.randomisation) if randomise else {}
+        self._noise, self._delay = 0.0, 0
+        self.build()
+        self.arm.remember()
+
+    def build(self) -> None:
+        """Put the bodies of the scene into the world, once."""
 
     @abstractmethod
     def begin(self) -> np.ndarray:
@@ -52,36 +69,68 @@ class ArmEnv(gymnasium.Env, ABC):
     def show(self) -> None:
         """Put what the task is about into the picture; called after each reset, when there are pictures."""
 
+    def place(self) -> None:
+        """Put the bodies of the drawn scene where they start; called when the arm is at its start."""
+
+    def vary(self, drawn: dict[str, float]) -> None:
+        """Take the factors of mass and friction that were drawn for an episode; absent ones are 1."""
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
         start = self.begin()
+        self._randomise()
         self.arm.reset(start)
+        if self.contract.needs_gripper:
+            self.arm.reset_gripper(self.start_opening())
+        self.place()
         self._target, self._t = start, 0
         if self.render_mode is not None:
             self.show()
         return self._observe(), self.judge()[1]
 
+    def start_opening(self) -> float:
+        """Opening of the gripper [m] at the start of an episode: open."""
+        return self.contract.robot.gripper.opening_range[1]
+
+    def _randomise(self) -> None:
+        drawn = {name: float(self.np_random.uniform(*limits)) for name, limits in self._ranges.items()}
+        self.arm.set_gains(drawn.pop("gains", 1.0))
+        self._noise = drawn.pop("sensor_noise", 0.0)
+        self._delay = min(round(drawn.pop("latency", 0.0) / self.arm.time_step), self._substeps - 1)
+        if drawn:
+            self.vary(drawn)
+
     def step(self, action: np.ndarray):
-        measured, _ = self.arm.state()
+        measured = self.measured()["joint_position"]
         asked = np.asarray(action, dtype=np.float64)
         target = joint_target(self.contract, self._target, asked, measured, self.kinematics)
-        self.arm.command(target_trajectory(self.contract, self._target, target))
+        trajectory, opening = target_trajectory(self.contract, self._target, target), gripper_target(self.contract, asked)
         self._target = target
-        self._advance()
+        if self._delay:
+            self._advance(self._delay)
+        self.arm.command(trajectory)
+        if opening is not None:
+            self.arm.command_gripper(opening)
+        self._advance(self._substeps - self._delay)
         self._t += 1
         if self.render_mode == "human":
             self.render()
         reward, info = self.judge()
         return self._observe(), reward, False, self._t >= self.contract.task.horizon, info
 
-    def _advance(self) -> None:
-        """Physics of one control period."""
-        self.arm.step(self._substeps)
+    def _advance(self, substeps: int) -> None:
+        """Physics of (part of) a control period."""
+        self.arm.step(substeps)
 
     def measured(self) -> dict[str, np.ndarray]:
         """What the robot's topics would say now, for :meth:`Contract.observe`."""
         position, velocity = self.arm.state()
-        return {"joint_position": position, "joint_velocity": velocity}
+        if self._noise:
+            position = position + self.np_random.normal(0.0, self._noise, len(position))
+        found = {"joint_position": position, "joint_velocity": velocity}
+        if self.contract.needs_gripper:
+            found["gripper_opening"] = self.arm.finger_state()[0].sum(keepdims=True)
+        return found
 
     def end_effector(self) -> np.ndarray:
         """In the base frame [m], shape (3,)."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import Contract
 from irl_ros_sim.tasks.arm_env import ArmEnv
 
 SUCCESS_DISTANCE = 0.05
@@ -21,8 +20,9 @@ class ReachEnv(ArmEnv):
 
     task = "reach"
 
-    def __init__(self, robot: str = "panda", render_mode: str | None = None, contract: Contract | None = None):
-        super().__init__(robot, render_mode, contract)
+    def __init__(self, **options: Any):
+        """`options` as in :class:`ArmEnv`."""
+        super().__init__(**options)
         self._marker: int | None = None
         self.goal = np.array(self.contract.robot.workspace_lower)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import ContractError
 from irl_ros_sim.tasks.arm_env import ArmEnv
 
 START_NOISE = 0.005  # [m] along each axis
@@ -24,8 +24,9 @@ class ReachGridEnv(ArmEnv):
 
     task = "reach_grid"
 
-    def __init__(self, robot: str = "panda", render_mode: str | None = None, contract: Contract | None = None):
-        super().__init__(robot, render_mode, contract)
+    def __init__(self, **options: Any):
+        """`options` as in :class:`ArmEnv`."""
+        super().__init__(**options)
         if self.contract.task.grid is None:
             raise ContractError(f"task {self.contract.task.name}: its env needs a grid")
         self.grid = self.contract.task.grid
@@ -51,9 +52,9 @@ class ReachGridEnv(ArmEnv):
         """Remember whether the hand [m] was ever inside the keep-out region."""
         self._trespassed |= bool(self.grid.keep_out_cells[self.grid.state(hand)])
 
-    def _advance(self) -> None:
-        for done in range(0, self._substeps, LOOK):
-            self.arm.step(min(LOOK, self._substeps - done))
+    def _advance(self, substeps: int) -> None:
+        for done in range(0, substeps, LOOK):
+            self.arm.step(min(LOOK, substeps - done))
             self._look(self.end_effector())
 
     def show(self) -> None:
