@@ -5,7 +5,7 @@
 One iteration is a backward and a forward pass under a new reward: 400 states, horizon 40, 4 actions, float64, one
 thread on either side. The two take turns, so that a busy machine slows both; the ratio is that of the medians, and of
 two gridworlds, one slippery and one not, the smaller counts. `imitation` lives in a virtual environment of its own,
-made when it is missing.
+made when it is missing; where it cannot be made, the figures that need it are null and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ def grid(width: int, height: int, horizon: int, slip: float) -> MDP:
     return MDP(sparse.csr_array((chances, (rows, columns)), (following.size, len(cells))), initial, horizon)
 
 
-def peer_python(directory: Path) -> Path:
-    """The Python of the peer's virtual environment, which is made when it is missing."""
+def peer_python(directory: Path) -> Path | None:
+    """The Python of the peer's virtual environment, which is made when it is missing; None where that fails."""
     python, ready = directory / "bin" / "python", directory / "ready"
     if not ready.exists():
         print(f"making {directory} for imitation 1.0.1 (minutes, once)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
-        for pins in (PEER_TORCH, PEER_PINS):
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *pins], check=True)
+        installs = [[python, "-m", "pip", "install", "--quiet", *pins] for pins in (PEER_TORCH, PEER_PINS)]
+        for command in ([sys.executable, "-m", "venv", "--clear", directory], *installs):
+            if subprocess.run(command).returncode:  # it has said why
+                return None
         ready.touch()
     return python
 
@@ -124,9 +125,9 @@ def compare(python: Path, slip: float) -> dict[str, float]:
     return {"own_ms": own_ms, "peer_ms": peer_ms, "ratio": peer_ms / own_ms, "difference": difference}
 
 
-def large() -> dict[str, float]:
-    """Learn at 100,000 states for a few iterations; the peak is that of this whole process."""
-    mdp = grid(*LARGE, HORIZON, SLIP)
+def large(width: int, height: int) -> dict[str, float]:
+    """Learn on a large grid for a few iterations; the peak is that of this whole process."""
+    mdp = grid(width, height, HORIZON, SLIP)
     generator = np.random.default_rng(0)
     features = np.repeat(generator.normal(size=(mdp.n_states, 1, 8)), mdp.n_actions, axis=1)
     uniform = np.full((HORIZON, mdp.n_states, mdp.n_actions), 1 / mdp.n_actions)
@@ -148,26 +149,30 @@ def main() -> None:
         default=Path.home() / ".cache" / "irl_ros" / "imitation-1.0.1",
         help="virtual environment of imitation 1.0.1, made when missing (default: %(default)s)",
     )
-    parser.add_argument("--only-large", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only-large", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only_large:
-        print(json.dumps(large()))
+        print(json.dumps(large(*arguments.only_large)))
         return
     python = peer_python(arguments.peer_environment.absolute())
-    cases = {"slippery": compare(python, SLIP), "deterministic": compare(python, 0.0)}
-    alone = subprocess.run(
-        [sys.executable, __file__, "--only-large"], check=True, stdout=subprocess.PIPE, text=True
-    )
+    cases = {"slippery": compare(python, SLIP), "deterministic": compare(python, 0.0)} if python else {}
+    command = [sys.executable, __file__, "--only-large", *map(str, LARGE)]
+    alone = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures = {
-        "imitation_ratio": min(case["ratio"] for case in cases.values()),
-        "max_occupancy_difference": max(case["difference"] for case in cases.values()),
+        "imitation_ratio": min((case["ratio"] for case in cases.values()), default=None),
+        "max_occupancy_difference": max((case["difference"] for case in cases.values()), default=None),
         **{f"states_100k_{name}": value for name, value in json.loads(alone.stdout).items() if name != "states"},
         **{f"{name}_{key}": value for name, case in cases.items() for key, value in case.items()},
     }
     for name, value in figures.items():
-        print(f"{name:28} {value:.4g}")
+        print(f"{name:28} {'missing' if value is None else format(value, '.4g')}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if not python:
+        sys.exit(
+            f"imitation_ratio and max_occupancy_difference are missing: no imitation 1.0.1 in "
+            f"{arguments.peer_environment}, and it could not be made there (why is above)"
+        )
 
 
 if __name__ == "__main__":

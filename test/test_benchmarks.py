@@ -1,0 +1,111 @@
+"""The benchmarks on small problems: which figures they write, that those are right, and what they say is missing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmark"
+
+NAIVE_PEER = '''
+import json, sys, time
+import numpy as np
+problem = np.load(sys.argv[1])
+P, r, p0 = problem["transition"], problem["reward"], problem["initial"]
+T, S, A = int(problem["horizon"]), *P.shape[:2]
+def occupancies():
+    V, policy, mu, at = np.zeros(S), np.zeros((T, S, A)), np.zeros((T, S, A)), p0
+    for t in reversed(range(T)):
+        Q = np.array([[r[s] + sum(P[s, a, z] * V[z] for z in range(S)) for a in range(A)] for s in range(S)])
+        V = np.log(np.exp(Q).sum(1))
+        policy[t] = np.exp(Q - V[:, None])
+    for t in range(T):
+        mu[t] = at[:, None] * policy[t]
+        at = np.einsum("sa,saz->z", mu[t], P)
+    return mu
+for line in sys.stdin:
+    seconds = []
+    for _ in range(int(line)):
+        start = time.perf_counter()
+        mu = occupancies()
+        seconds.append(time.perf_counter() - start)
+    np.savez(sys.argv[2], occupancy=mu)
+    print(json.dumps(seconds), flush=True)
+'''
+"""Speaks tabular_peer.py's protocol; maximum-entropy IRL's messages as loops over states, for want of `imitation`."""
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # the benchmark sets them; to be put back
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def tabular(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmark/tabular.py with sizes that take no time."""
+    module = benchmark("tabular", monkeypatch)
+    for name, value in {"SIDE": 4, "HORIZON": 6, "ROUNDS": 2, "ITERATIONS": 2, "LARGE": (12, 10)}.items():
+        monkeypatch.setattr(module, name, value)
+    return module
+
+
+def run(module: ModuleType, environment: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["tabular.py", "--json", str(path), "--peer-environment", str(environment)]
+    monkeypatch.setattr(sys, "argv", options)
+    module.main()
+
+
+def test_the_tabular_benchmark_writes_its_figures_and_agrees_with_a_naive_peer(tabular, tmp_path, monkeypatch):
+    peer, environment = tmp_path / "peer.py", tmp_path / "environment"
+    peer.write_text(NAIVE_PEER)
+    (environment / "bin").mkdir(parents=True)
+    python = environment / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (environment / "ready").touch()
+    monkeypatch.setattr(tabular, "PEER", peer)
+    run(tabular, environment, tmp_path / "figures.json", monkeypatch)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["max_occupancy_difference"] < 1e-12
+    assert found["imitation_ratio"] == min(found["slippery_ratio"], found["deterministic_ratio"]) > 1
+    assert found["states_100k_peak_mib"] > 10 and found["states_100k_iteration_s"] > 0
+
+
+def test_without_a_peer_the_figures_that_need_it_are_missing_by_name(tabular, tmp_path, monkeypatch, capfd):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="imitation_ratio and max_occupancy_difference are missing: no imitation 1.0.1"):
+        run(tabular, tmp_path / "file" / "environment", tmp_path / "figures.json", monkeypatch)
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert written["imitation_ratio"] is written["max_occupancy_difference"] is None
+    assert written["states_100k_peak_mib"] > 10
+    assert "imitation_ratio              missing" in capfd.readouterr().out
+
+
+def test_the_ablation_table_marks_what_beats_the_whole_method(monkeypatch):
+    ablation = benchmark("ablation", monkeypatch)
+    rows = {"gcl": (0.9, 0.8, 3000), "no lcr": (1.0, 0.8, 4000), "no mono": (0.5, 0.2, None)}
+    runs = [
+        {
+            "name": name,
+            "seed": seed,
+            "policy_success": success,
+            "policy_success_2cm": near - 0.1 * seed,
+            "steps_to_5cm": steps,
+            "steps_to_2cm": None,
+        }
+        for name, (success, near, steps) in rows.items()
+        for seed in (0, 1, 2)
+    ]
+    whole, lcr, mono = (line.split(" | ") for line in ablation.table(runs).splitlines()[2:])
+    assert whole[0] == "| (whole method)" and whole[1] == "0.90 0.90 0.90" and whole[2] == "0.90, 0.90"
+    assert whole[3:5] == ["0.80 0.70 0.60", "0.70, 0.60"] and whole[5:7] == ["3 3 3", "3, 3"]
+    assert lcr[2] == "**1.00, 1.00**" and lcr[4] == "0.70, 0.60" and lcr[6] == "4, 4"
+    assert mono[2] == "0.50, 0.50" and mono[5:7] == ["– – –", "–, –"]
