@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import irl_ros_sim  # noqa: F401  registers the env
 import numpy as np
-from irl_ros_sim.experts import ReachExpert
+from irl_ros_sim.experts import make_expert
 
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations, Episode
@@ -15,7 +15,7 @@ from irl_ros.learning.environment import EnvSpec
 def scripted(contract: Contract, count: int, seed: int) -> Demonstrations:
     """`count` episodes of the contract's env, start poses, goals and the demonstrator's faults all from `seed`."""
     env = EnvSpec(contract).make()
-    expert = ReachExpert(contract, Kinematics(contract.robot), np.random.default_rng(seed))
+    expert = make_expert(contract, Kinematics(contract.robot), np.random.default_rng(seed))
     episodes = []
     for k in range(count):
         observation, info = env.reset(seed=1000 * seed + k)

@@ -13,10 +13,10 @@ from irl_ros.learning.environment import EnvSpec
 def demonstrations(contract: Contract, count: int = 5, seed: int = 0) -> Demonstrations:
     """`count` episodes of the scripted expert in the contract's env, all from `seed`."""
     import irl_ros_sim  # noqa: F401  registers the env
-    from irl_ros_sim.experts import ReachExpert
+    from irl_ros_sim.experts import make_expert
 
     env = EnvSpec(contract).make()
-    expert = ReachExpert(contract, Kinematics(contract.robot), np.random.default_rng(seed))
+    expert = make_expert(contract, Kinematics(contract.robot), np.random.default_rng(seed))
     try:
         return Demonstrations(contract, tuple(_episode(env, expert, contract, 1000 * seed + k) for k in range(count)))
     finally:
