@@ -124,7 +124,7 @@ def every_constraint(expert: Expert, mdp: MDP, demonstrations: TabularDemonstrat
     for states, actions, _ in trajectories(mdp):
         phi = mdp.discounts @ expert.features[list(states[:-1]), list(actions)]
         for i in np.flatnonzero(demonstrations.states[:, 0] == states[0]):
-            elsewhere = [s not in demonstrations.states[i, :-1] for s in states[:-1]]
+            elsewhere = [s != shown for s, shown in zip(states[:-1], demonstrations.states[i])]
             distance = mdp.discounts @ elsewhere / mdp.discounts.sum()
             found.append(Constraint(int(i), expert.each[i] - phi, float(distance)))
     return found
@@ -157,22 +157,40 @@ def test_features_and_distance_of_a_constraint_are_those_of_its_policy(slip):
     constraint = expert.hardest_constraint(2, reward)
     from_start = dataclasses.replace(mdp, initial=expert.start(2))
     greedy = value_iteration(mdp, reward + expert.loss(2))[1]
-    mu = visits(from_start, occupancies(from_start, one_hot(mdp, greedy)))
+    mu = occupancies(from_start, one_hot(mdp, greedy)) * mdp.discounts[:, None, None]
     assert np.allclose(discounted_visits(mdp, greedy, from_start.initial), mu, atol=1e-12)
-    assert np.allclose(constraint.difference, expert.each[2] - feature_expectations(expert.features, mu))
+    assert np.allclose(constraint.difference, expert.each[2] - feature_expectations(expert.features, mu.sum(0)))
     assert constraint.distance == pytest.approx((mu * expert.loss(2)).sum())
     assert 0 <= constraint.distance <= 1
     best = (mu * (reward + expert.loss(2))).sum()
     assert best == pytest.approx(value_iteration(mdp, reward + expert.loss(2))[0][0, demonstrations.states[2, 0]])
 
 
-def test_actions_count_as_different_where_the_reward_can_see_them():
+def test_the_distance_is_that_of_the_features_at_the_same_time():
+    """Nothing where the reward sees no difference, by how much where it sees one, at most one step's share."""
     mdp, _, _, demonstrations = expert_world(3, 5, seed=0, n=2)
     seen = np.eye(mdp.n_states * mdp.n_actions).reshape(mdp.n_states, mdp.n_actions, -1)
     state, action = demonstrations.states[0, 0], demonstrations.actions[0, 0]
-    by_pair, by_state = (Expert(mdp, f, demonstrations).loss(0)[state] for f in (seen, state_features(mdp)))
-    assert by_pair[action] == 0 and (np.delete(by_pair, action) == 1 / mdp.horizon).all()
-    assert (by_state == 0).all()
+    by_pair, by_state, faint, strong = (
+        Expert(mdp, f, demonstrations).loss(0)[0]
+        for f in (seen, state_features(mdp), 0.3 * state_features(mdp), 7 * state_features(mdp))
+    )
+    assert by_pair[state, action] == 0 and np.count_nonzero(by_pair == 1 / mdp.horizon) == by_pair.size - 1
+    elsewhere = np.arange(mdp.n_states) != state
+    assert (by_state[state] == 0).all() and (by_state[elsewhere] == 1 / mdp.horizon).all()
+    assert np.allclose(faint, 0.3 * by_state) and np.array_equal(strong, by_state)
+
+
+def test_equally_good_paths_take_no_slack():
+    """A goal 8 moves away and 4 of 12 steps left at it: whoever misses k of these has D = k / 12, so ψ = 1 / 12."""
+    mdp, at_goal = grid(5, 12), np.arange(25) == 24
+    along, across = [0] * 4 + [2] * 4 + [0] * 4, [2] * 4 + [0] * 4 + [0] * 4
+    states = [[0, 5, 10, 15, 20, 21, 22, 23, *[24] * 5], [0, 1, 2, 3, 4, 9, 14, 19, *[24] * 5]]
+    demonstrations = TabularDemonstrations(states, [along, across])
+    features = np.repeat(at_goal[:, None, None].astype(float), mdp.n_actions, axis=1)
+    result = learn(mdp, features, demonstrations, HARD)
+    assert result.arrays["psi"] == pytest.approx([1 / 12], abs=1e-6)
+    assert np.argmax(result.reward.max(axis=1)) == 24
 
 
 # ── an exact expert ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,9 +6,10 @@ smallest is taken (the margin then is the largest):
 
     min_ψ,ξ ½‖ψ‖² + C Σ_i ξ_i   subject to   ψᵀμ_E,i ≥ max_π [ψᵀμ_i(π) + D_i(π)] − ξ_i,   ξ ≥ 0     (Ratliff, eq. 2)
 
-D_i(π) is the part of the horizon that π spends on pairs (s, φ(s, a)) that demonstration i does not hold. It adds up
-over a trajectory, so the inner maximum is value iteration on the loss-augmented reward ψᵀφ + ℓ_i / Σ_t γ^t, and its
-maximiser is the constraint that is violated most. Constraints are generated until none is violated by more than ε.
+D_i(π) is the part of the horizon in which π shows other features than demonstration i does at the same time, counted
+by how far they are apart, ℓ_i,t(s, a) = min(1, ‖φ(s, a) − φ(s_i,t, a_i,t)‖_∞). It adds up over a trajectory, so the
+inner maximum is value iteration on the loss-augmented reward ψᵀφ + ℓ_i,t / Σ_t γ^t, and its maximiser is the
+constraint that is violated most. Constraints are generated until none is violated by more than ε.
 
 Then the mixture of policies whose feature expectations are closest to the expert's is found as in Abbeel & Ng,
 section 3: λ by a quadratic program, the next policy optimal for w = μ_E − Σ_k λ_k μ_k, until ‖w‖ ≤ ε or none helps.
@@ -22,8 +23,8 @@ Deviations:
 - The lecture's text maximises ½‖ψ‖²; that is a slip.
 - μ_i(π) and the matching start where the demonstrations started, not in the MDP's start distribution: the luck of the
   start is then no difference between expert and policy.
-- D counts where π is, as Ratliff's loss does, not the action at demonstrated states only: a policy that leaves these
-  is different too. Actions of equal features count as one: no reward could tell them apart but by where they lead.
+- D counts features, Ratliff's loss states. No reward can put a demonstration above another path of equal features;
+  where such paths are far apart, all slack goes into them, and within that slack anything else is allowed.
 - Abbeel & Ng leave the choice from the mixture to a person. Here the best member is the one that the learned reward
   values most; of equals the one closest to the expert.
 """
@@ -96,13 +97,10 @@ class Expert:
         return Expert(self.mdp, self.features, some)
 
     def loss(self, i: int) -> np.ndarray:
-        """ℓ_i / Σ_t γ^t, shape (S, A): its sum along a trajectory is D_i, within [0, 1]."""
-        states, actions = self._states[i, :-1], self._actions[i]
-        alike = (self.features[states] == self.features[states, actions][:, None]).all(-1)
-        loss = np.full((self.mdp.n_states, self.mdp.n_actions), 1.0 / self.mdp.discounts.sum())
-        step, action = np.nonzero(alike)
-        loss[states[step], action] = 0.0
-        return loss
+        """ℓ_i,t / Σ_t γ^t, shape (T, S, A): its discounted sum along a trajectory is D_i, within [0, 1]."""
+        shown = self.features[self._states[i, :-1], self._actions[i]]
+        away = np.stack([np.abs(self.features - phi).max(-1) for phi in shown])
+        return np.minimum(away, 1.0) / self.mdp.discounts.sum()
 
     def start(self, i: int) -> np.ndarray:
         """Demonstration i's start as a distribution, shape (S,)."""
@@ -118,7 +116,7 @@ class Expert:
         """The policy that is optimal for ψᵀφ."""
         greedy = value_iteration(self.mdp, self.reward(psi))[1]
         visits = discounted_visits(self.mdp, greedy, self.starts)
-        return Member(greedy, np.tensordot(visits, self.features, 2))
+        return Member(greedy, np.tensordot(visits.sum(0), self.features, 2))
 
     def slack(self, psi: np.ndarray) -> np.ndarray:
         """ξ_i that every demonstration needs under ψᵀφ, shape (N,)."""
@@ -127,34 +125,34 @@ class Expert:
         return np.array([max(0.0, c.distance - psi @ c.difference) for c in hardest])
 
     def hardest_constraint(self, i: int, reward: np.ndarray) -> Constraint:
-        """The policy that demonstration i beats by least under `reward` (S, A), given the margin it owes."""
+        """The policy that demonstration i beats by least under `reward` (S, A), given the margin that it owes it."""
         loss = self.loss(i)
         greedy = value_iteration(self.mdp, reward + loss)[1]
         visits = discounted_visits(self.mdp, greedy, self.start(i))
-        difference = self.each[i] - np.tensordot(visits, self.features, 2)
+        difference = self.each[i] - np.tensordot(visits.sum(0), self.features, 2)
         return Constraint(i, difference, float((visits * loss).sum()))
 
 
 def discounted_visits(mdp: MDP, greedy: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Σ_t γ^t P(s_t = s, a_t = a), shape (S, A), of a deterministic policy (T, S) from a start (S,).
+    """γ^t P(s_t = s, a_t = a), shape (T, S, A), of a deterministic policy (T, S) from a start (S,).
 
     Follows only the states that can be reached: from one start through deterministic dynamics that is one path.
     """
-    visits = np.zeros(mdp.n_states * mdp.n_actions)
+    visits = np.zeros((mdp.horizon, mdp.n_states * mdp.n_actions))
     states = np.flatnonzero(start)
     chance = start[states]
     following = mdp.next_state if mdp.deterministic else None
     for t, discount in enumerate(mdp.discounts):
         actions = greedy[t, states]
         rows = states * mdp.n_actions + actions
-        np.add.at(visits, rows, discount * chance)
+        np.add.at(visits[t], rows, discount * chance)
         if following is not None:
             states = following[states, actions]
         else:
             arriving = chance @ mdp.transition[rows]
             states = np.flatnonzero(arriving)
             chance = arriving[states]
-    return visits.reshape(mdp.n_states, mdp.n_actions)
+    return visits.reshape(mdp.horizon, mdp.n_states, mdp.n_actions)
 
 
 def margin_reward(expert: Expert, config: MaxMarginConfig, observer: Observer) -> Reward:

@@ -231,13 +231,17 @@ def feature_expectations(features: np.ndarray, visit: np.ndarray) -> np.ndarray:
 
 
 def value_iteration(mdp: MDP, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Optimal values V (T+1, S) and the greedy policy's actions (T, S), the first of equals."""
-    r = np.ascontiguousarray(checked_table(mdp, "reward", reward).T)
+    """Optimal values V (T+1, S) and the greedy policy's actions (T, S), the first of equals.
+
+    `reward` has shape (S, A), or (T, S, A) where it depends on the time.
+    """
+    each = [checked_table(mdp, "reward", table) for table in np.reshape(reward, (-1, *np.shape(reward)[-2:]))]
+    r = np.broadcast_to(np.stack([table.T for table in each]), (mdp.horizon, mdp.n_actions, mdp.n_states))
     expectation = _expectation(mdp)
     V = np.zeros((mdp.horizon + 1, mdp.n_states))
     greedy = np.empty((mdp.horizon, mdp.n_states), dtype=np.int64)
     for t in reversed(range(mdp.horizon)):
-        Q = r + mdp.discount * expectation(V[t + 1])
+        Q = r[t] + mdp.discount * expectation(V[t + 1])
         greedy[t] = Q.argmax(0)
         V[t] = Q.max(0)
     return V, greedy
