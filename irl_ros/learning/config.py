@@ -158,8 +158,9 @@ class MaxEntConfig:
     iterations: int = 300
     tolerance: float = 1e-6
     """Learning ends when no element of L's gradient is larger."""
-    regularisation: float = 1e-3
-    """w of −½ w ‖ψ‖², ψ all parameters."""
+    regularisation: float = 1e-4
+    """w of −½ w ‖ψ‖², ψ all parameters. The policy's features may miss the demonstrations' by wψ: what these never do
+    must cost enough to outweigh what no demonstration was tempted by."""
     hidden: tuple[int, ...] = (32, 32)
     learning_rate: float = 1e-2
     """Adam's, for the neural reward."""
