@@ -8,20 +8,18 @@ from typing import Any
 
 import yaml
 
+from irl_ros.contract_grid import Grid
+from irl_ros.contract_lookup import ContractError, did_you_mean, share_directory
 from irl_ros.contract_terms import (
     ACTION_KINDS,
     FIELDS,
     POSE_TOPICS,
     RANDOMISED,
-    ContractError,
     Field,
-    Grid,
     Gripper,
     Robot,
     Task,
     Topic,
-    did_you_mean,
-    share_directory,
 )
 
 DEFAULT_ROBOT = "panda"

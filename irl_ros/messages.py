@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import POSE_TOPICS, Contract, JointTrajectory
+from irl_ros.contract import POSE_TOPICS, Contract
+from irl_ros.motion import JointTrajectory
 
 NANOSECONDS = 1_000_000_000
 UNIT_TOLERANCE = 1e-3

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import ContractError, JointTrajectory, Robot
+from irl_ros.contract import ContractError, Robot
+from irl_ros.motion import JointTrajectory
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from irl_ros import messages
 from irl_ros.contract import POSE_TOPICS, Contract, ContractError
-from irl_ros.contract import JointTrajectory as Trajectory
+from irl_ros.motion import JointTrajectory as Trajectory
 from irl_ros.nodes import process
 from irl_ros.nodes.parameters import declare, parameter
 from irl_ros_sim.arm import TIME_STEP

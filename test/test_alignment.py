@@ -7,7 +7,8 @@ from types import SimpleNamespace as Message
 import numpy as np
 import pytest
 
-from irl_ros.contract import Contract, joint_target, target_trajectory
+from irl_ros.contract import Contract
+from irl_ros.motion import joint_target, target_trajectory
 from irl_ros.data.alignment import SECOND, Sample, align
 from irl_ros.data.episode import Episode, EpisodeError
 from irl_ros.kinematics import Kinematics

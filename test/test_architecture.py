@@ -8,9 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = (
+    ("irl_ros.contract_lookup",),
+    ("irl_ros.contract_grid",),
     ("irl_ros.contract_terms",),
     ("irl_ros.contract_yaml",),
     ("irl_ros.contract", "irl_ros.lifetime"),
+    ("irl_ros.motion",),
     ("irl_ros.messages", "irl_ros.kinematics"),
     ("irl_ros.data", "irl_ros_sim"),
     ("irl_ros.models",),

@@ -11,8 +11,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 import dds
 from irl_ros import messages
-from irl_ros.contract import Contract, joint_target, target_trajectory
-from irl_ros.contract import JointTrajectory as Trajectory
+from irl_ros.contract import Contract
+from irl_ros.motion import joint_target, target_trajectory
+from irl_ros.motion import JointTrajectory as Trajectory
 from irl_ros_sim.arm_node import Pace, from_now
 from irl_ros_sim.tasks.reach import ReachEnv
 

@@ -14,7 +14,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 from irl_ros import messages
-from irl_ros.contract import Contract, target_trajectory
+from irl_ros.contract import Contract
+from irl_ros.motion import target_trajectory
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import BagError, load_demonstrations, read_bag, typestore
 from irl_ros.data.bag_writer import BagWriter, offered_qos, set_label

@@ -13,18 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-from irl_ros import contract_terms as module
-from irl_ros.contract import (
-    Contract,
-    ContractError,
-    did_you_mean,
-    halt_trajectory,
-    joint_target,
-    load_robot,
-    resolve_path,
-    share_directory,
-    target_trajectory,
-)
+from irl_ros import contract_lookup as module
+from irl_ros.contract import Contract, ContractError, did_you_mean, load_robot, resolve_path, share_directory
+from irl_ros.motion import halt_trajectory, joint_target, target_trajectory
 
 CONTRACT = Contract.load("panda", "reach")
 HOME = np.array(CONTRACT.robot.home)

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from irl_ros.contract import Contract, ContractError, joint_target
+from irl_ros.contract import Contract, ContractError
+from irl_ros.motion import joint_target
 from irl_ros.control.gate import Command, Gate, GateError, GateState, Halt
 
 CONTRACT = Contract.load("panda", "reach")

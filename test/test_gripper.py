@@ -12,14 +12,8 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
 from irl_ros import messages
-from irl_ros.contract import (
-    Contract,
-    ContractError,
-    gripper_action,
-    gripper_target,
-    joint_target,
-    share_directory,
-)
+from irl_ros.contract import Contract, ContractError, share_directory
+from irl_ros.motion import gripper_action, gripper_target, joint_target
 from irl_ros.control.gate import Command, Gate
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm

@@ -10,7 +10,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
-from irl_ros.contract import JointTrajectory as Trajectory
+from irl_ros.motion import JointTrajectory as Trajectory
 
 NAMES = ("shoulder", "elbow", "wrist")
 BAG = get_typestore(Stores.ROS2_JAZZY)

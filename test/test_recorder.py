@@ -22,7 +22,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
-from irl_ros.contract import Contract, share_directory, target_trajectory
+from irl_ros.contract import Contract, share_directory
+from irl_ros.motion import target_trajectory
 from irl_ros.data.bag import load_demonstrations, read_bag
 from irl_ros.data.recording import EpisodeStates, Refused, SimTime, State, next_episode, unfinished
 

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import (
-    Contract,
-    ContractError,
+from irl_ros.contract import Contract, ContractError
+from irl_ros.motion import (
     DifferentialKinematics,
     JointTrajectory,
     gripper_target,

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irl_ros import messages
-from irl_ros.contract import Contract, DifferentialKinematics, asked_action, gripper_action
+from irl_ros.contract import Contract
+from irl_ros.motion import DifferentialKinematics, asked_action, gripper_action
 from irl_ros.data.episode import Episode, EpisodeError
 
 DEMONSTRATED_BY = ("command", "hand_guiding")

@@ -21,7 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, gripper_action
+from irl_ros.contract import Contract, ContractError
+from irl_ros.motion import gripper_action
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes.parameters import parameter
 

@@ -19,7 +19,8 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
-from irl_ros.contract import POSE_TOPICS, Contract, ContractError, gripper_target, joint_target, target_trajectory
+from irl_ros.contract import POSE_TOPICS, Contract, ContractError
+from irl_ros.motion import gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes import process
 from irl_ros.nodes.demonstrators import KEY_HELP, Demonstrator, Joystick, Keyboard, Scripted, Settings

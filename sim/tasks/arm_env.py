@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, gripper_target, joint_target, target_trajectory
+from irl_ros.contract import Contract, ContractError
+from irl_ros.motion import gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 

@@ -1,0 +1,44 @@
+"""Where the names and files of a contract are looked up, and the error when they cannot be used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class ContractError(ValueError):
+    """A robot, task or contract that cannot be used; the message says what, where, and what to do."""
+
+
+def share_directory() -> Path:
+    """Where config/ and launch/ lie: ament index, then the installation prefix, then the source tree."""
+    candidates = [Path(p) / "share" / "irl_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    candidates += [Path(sys.prefix) / "share" / "irl_ros", Path(__file__).resolve().parent.parent]
+    for candidate in candidates:
+        if (candidate / "config" / "robots").is_dir():
+            return candidate
+    raise ContractError(f"irl_ros: no config directory found in {', '.join(map(str, candidates))}; reinstall irl_ros")
+
+
+def resolve_path(reference: str, what: str) -> Path:
+    """A file from a path or from `package:path/inside/it`; raises ContractError when it is not there."""
+    package, separator, inside = reference.partition(":")
+    path = Path(reference).expanduser()
+    if separator:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ContractError(f"{what}: Python package {package!r} is not installed (from {reference!r})")
+        path = Path(list(spec.submodule_search_locations)[0]) / inside
+    if not path.is_file():
+        raise ContractError(f"{what}: no file {path}")
+    return path
+
+
+def did_you_mean(name: str, valid: Sequence[str]) -> str:
+    """' (did you mean …?) Valid: …' for error messages."""
+    near = difflib.get_close_matches(name, valid, 1)
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" Valid: {', '.join(valid)}."
