@@ -51,6 +51,11 @@ def value(expression: str) -> list[float]:
         ("norm(next(joints) - joints)", [1.0]),
         ("next(norm(joints))", [np.hypot(0.1, 1.2)]),
         (" norm ( goal - hand ) ", [10.0]),
+        ("0.5 * joints", [0.1, 0.2]),  # a factor scales the scale as well: alone it changes nothing
+        ("hand - 2 * goal", [-8.0, -22.0, -28.0]),  # (−1, −8, −11), centred at 1 + 2 = 3; scale max(0.5, 2 · 0.25)
+        ("dot(goal - hand, unit(hand))", [36.0 / np.sqrt(14.0)]),  # (0·1 + 3·2 + 4·3) / √14 = 18 / √14, scale 0.5 · 1
+        ("cross(hand, goal - hand)", [-4.0, -16.0, 12.0]),  # (1, 2, 3) × (0, 3, 4) = (−1, −4, 3), scale 0.5 · 0.5
+        ("norm(cross(unit(goal - hand), hand))", [np.linalg.norm([-0.2, 0.8, -0.6]) * 2]),
     ],
 )
 def test_values_by_hand(expression: str, expected: list[float]):
@@ -89,6 +94,11 @@ def test_whether_a_transition_is_needed(expression: str, needed: bool):
         ("", "expected a name, found its end"),
         ("joint", "unknown name 'joint'. Did you mean 'joints'.* Valid: joints, hand, goal, obs, action"),
         ("norm", "unknown name 'norm'"),
+        ("hand * 2", "unexpected '\\*'"),
+        ("0 * hand", "a factor must be above 0"),
+        ("dot(hand, joints)", "dot of widths 3 and 2"),
+        ("cross(joints, joints)", "cross of widths 2 and 2"),
+        ("dot(hand)", "expected ,, found '\\)'"),
         ("joints +", "a character that features do not use"),
         ("__import__('os')", "a character that features do not use"),
         ("joints.real", "a character that features do not use"),

@@ -3,7 +3,9 @@
     joint_position                       a field of the contract's observation
     obs[0:3], obs[4], joint_position[2]  elements of the observation or of a field
     goal_position - end_effector_position
+    0.06 * unit(object_to_goal)          a number times what follows it
     norm(x), unit(x)                     length of x and its direction (norm's width is 1)
+    dot(x, y), cross(x, y)               how far x goes along a direction y; norm(cross(x, y)): how far off it
     action                               the action, as executed: clipped to [-1, 1]
     next(x)                              x of the next observation o′
 
@@ -20,7 +22,8 @@ import numpy as np
 
 from irl_ros.contract import Contract, ContractError, did_you_mean
 
-_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[\[\]():,-])")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?|[\[\]():,*-])")
 _EPSILON = 1e-9
 
 
@@ -72,7 +75,7 @@ class Features:
 
 
 class _Parser:
-    """Recursive descent over `term (- term)*`."""
+    """Recursive descent over `product (- product)*`; a product is `number * product` or a term."""
 
     def __init__(self, text: str, contract: Contract):
         self._text, self._contract = text, contract
@@ -97,10 +100,10 @@ class _Parser:
         return self._tokens.pop(0)
 
     def _difference(self) -> Expression:
-        left = self._term()
+        left = self._product()
         while self._tokens and self._tokens[0] == "-":
             self._take()
-            left = self._subtract(left, self._term())
+            left = self._subtract(left, self._product())
         return left
 
     def _subtract(self, left: Expression, right: Expression) -> Expression:
@@ -113,14 +116,45 @@ class _Parser:
             left.needs_transition or right.needs_transition,
         )
 
+    def _product(self) -> Expression:
+        if self._tokens[1:2] != ["*"] or not _NUMBER.fullmatch(self._tokens[0]):
+            return self._term()
+        factor = float(self._take())
+        if not factor > 0:
+            raise self._error("a factor must be above 0")
+        self._take("*")
+        inner = self._product()
+        return inner._replace(
+            evaluate=lambda t: factor * inner.evaluate(t), center=factor * inner.center, scale=factor * inner.scale
+        )
+
     def _term(self) -> Expression:
         name = self._take()
+        if name in ("dot", "cross") and self._tokens[:1] == ["("]:
+            return self._pair(name)
         if name in ("norm", "unit", "next") and self._tokens[:1] == ["("]:
             self._take("(")
             inner = self._difference()
             self._take(")")
             return {"norm": _norm, "unit": _unit, "next": _next}[name](inner)
         return self._sliced(name)
+
+    def _pair(self, name: str) -> Expression:
+        """dot(x, y) or cross(x, y), uncentred; the scale is the product of both."""
+        self._take("(")
+        left = self._difference()
+        self._take(",")
+        right = self._difference()
+        self._take(")")
+        if left.size != right.size or (name == "cross" and left.size != 3):
+            raise self._error(f"{name} of widths {left.size} and {right.size}")
+        product, size = (_dot, 1) if name == "dot" else (np.cross, 3)
+        return Expression(
+            lambda t: product(left.evaluate(t), right.evaluate(t)),
+            np.zeros(size),
+            np.full(size, left.scale.max() * right.scale.max()),
+            left.needs_transition or right.needs_transition,
+        )
 
     def _sliced(self, name: str) -> Expression:
         if name == "action":
@@ -161,6 +195,10 @@ class _Parser:
 
 def _length(x: np.ndarray) -> np.ndarray:
     return np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+
+
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.sum(x * y, axis=-1, keepdims=True)
 
 
 def _norm(inner: Expression) -> Expression:
