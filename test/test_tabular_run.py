@@ -67,9 +67,8 @@ def test_what_a_table_cannot_learn_is_refused_before_training(demonstrations: De
     reach = Contract.load("panda", "reach")
     still = np.zeros((12, reach.observation_size)), np.zeros((11, reach.action_size))
     continuous = Demonstrations(reach, (Episode("still", *still),))
-    for method in ("maxent", "max_margin"):
-        with pytest.raises(ConfigError, match=f"method {method} needs a task with a grid of cells.*reach is continuous"):
-            train(continuous, TrainConfig(method=method), tmp_path)
+    with pytest.raises(ConfigError, match="method maxent needs a task with a grid of cells.*reach is continuous"):
+        train(continuous, TrainConfig(method="maxent"), tmp_path)
     with pytest.raises(ConfigError, match="nothing to resume from"):
         train(demonstrations, TrainConfig(method="maxent"), tmp_path, resume=True)
     first = demonstrations.episodes[0]

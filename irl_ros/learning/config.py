@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from irl_ros.contract import Contract, did_you_mean
+from irl_ros.contract import Contract, ContractError, did_you_mean
+from irl_ros.models.features import Features
 
 
 METHODS = ("bc", "gcl", "gan_gcl", "airl", "gail", "maxent_sampled", "max_margin", "maxent")
-TABULAR_ONLY = ("max_margin", "maxent")
+TABULAR_ONLY = ("maxent",)
 """Methods that need finitely many states with known dynamics: a task with a grid."""
 MAXENT_FORMS = ("causal", "plain")
 MAXENT_REWARDS = ("linear", "neural")
@@ -137,12 +138,14 @@ class MaxMarginConfig:
     """Most rounds of constraint generation: N + 1 value iterations and one quadratic program each."""
     matching_rounds: int = 100
     """Most policies that the mixture tries, the margin's own aside."""
+    policy_steps: int = 2
+    """Without a grid: policy steps, of a batch of episodes each, from one constraint to the next."""
 
     def __post_init__(self) -> None:
         if self.slack is not None and not self.slack > 0:
             raise ConfigError(f"slack must be positive, or None for the hard margin; got {self.slack}")
-        if not self.tolerance > 0 or self.rounds < 1 or self.matching_rounds < 1:
-            raise ConfigError("tolerance must be positive, rounds and matching_rounds at least 1")
+        if not self.tolerance > 0 or min(self.rounds, self.matching_rounds, self.policy_steps) < 1:
+            raise ConfigError("tolerance must be positive; rounds, matching_rounds and policy_steps at least 1")
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,7 @@ class TrainConfig:
 
 
 def check_method(method: str, contract: Contract) -> None:
-    """ConfigError for an unknown method, and for a tabular one on a continuous task."""
+    """ConfigError for an unknown method and for a tabular one on a continuous task, ContractError for impossible features."""
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}.{did_you_mean(method, METHODS)}")
     if method in TABULAR_ONLY and contract.task.grid is None:
@@ -279,6 +282,13 @@ def check_method(method: str, contract: Contract) -> None:
             f"method {method} needs a task with a grid of cells, such as reach_grid; {contract.task.name} is "
             "continuous: choose another method, gcl for one"
         )
+    Features(contract, contract.task.reward_features)
+    for text in contract.task.policy_inputs:
+        if Features(contract, (text,)).needs_transition:
+            raise ContractError(
+                f"task {contract.task.name}: policy input {text!r} needs the action or the next observation, which a "
+                "policy cannot know; only reward features may"
+            )
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:

@@ -14,11 +14,14 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from irl_ros.learning.config import ConfigError
+from irl_ros.learning.config import ConfigError, MaxMarginConfig
 
 SOLVER_TOLERANCE = 1e-10
 _SOLVED = ("Solved", "AlmostSolved")
 _INFEASIBLE = ("PrimalInfeasible", "AlmostPrimalInfeasible")
+WORSE_THAN_NO_REWARD = 1.0
+"""ψ = 0 needs no more slack than this, the largest distance."""
+MAX_PASSES = 10
 VISIBLE_SLACK = 1e-6
 """Below this a slack is the solver's rounding."""
 
@@ -88,6 +91,31 @@ def maximum_margin(
     x = np.asarray(solution.x)
     xi = np.maximum(x[d:], 0.0) if n else np.zeros(len(names))
     return Margin(x[:d], xi, float(0.5 * x[:d] @ x[:d] + linear[d:] @ xi[:n]))
+
+
+def robust_margin(
+    constraints: Sequence[Constraint], names: Sequence[str], n_features: int, config: MaxMarginConfig
+) -> Margin:
+    """The margin program with the ramp loss: demonstrations that end with ξ_i > 1 are set aside, until the set stays.
+
+    The whole constraints' ξ (N,) comes back, of those set aside too. Raises as :func:`maximum_margin`.
+    """
+    kept = np.ones(len(names), dtype=bool)
+    for _ in range(MAX_PASSES):
+        margin = maximum_margin([c for c in constraints if kept[c.demonstration]], names, n_features, config.slack)
+        before, xi = kept, slack_needed(constraints, margin.psi, len(names))
+        kept = xi <= WORSE_THAN_NO_REWARD
+        if (kept == before).all() or config.slack is None or not config.set_aside or not kept.any():
+            break
+    return margin._replace(xi=xi)
+
+
+def slack_needed(constraints: Sequence[Constraint], psi: np.ndarray, n_demonstrations: int) -> np.ndarray:
+    """ξ_i ≥ 0 that every demonstration needs under ψ, shape (N,)."""
+    xi = np.zeros(n_demonstrations)
+    for c in constraints:
+        xi[c.demonstration] = max(xi[c.demonstration], c.distance - psi @ c.difference)
+    return xi
 
 
 def closest_mixture(members: np.ndarray, target: np.ndarray) -> np.ndarray:

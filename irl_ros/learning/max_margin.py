@@ -36,13 +36,18 @@ from typing import NamedTuple
 import numpy as np
 
 from irl_ros.learning.config import MaxMarginConfig
-from irl_ros.learning.margin_programs import Constraint, Margin, closest_mixture, maximum_margin
+from irl_ros.learning.margin_programs import (
+    MAX_PASSES,
+    WORSE_THAN_NO_REWARD,
+    Constraint,
+    Margin,
+    closest_mixture,
+    maximum_margin,
+)
 from irl_ros.learning.mdp import MDP, TabularError
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.tabular import TabularDemonstrations, TabularResult, checked_table, one_hot, value_iteration
 
-WORSE_THAN_NO_REWARD = 1.0
-MAX_PASSES = 10
 _EQUAL = 1e-9
 _USED = 1e-6
 """Mixture weights below this are the solver's rounding."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,14 @@ class Method(Protocol):
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
         """For :meth:`irl_ros.models.inference.Reward.from_arrays`: the reward that is saved, shown and published."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A method that keeps policies on the way and says which of them the run ends with."""
+
+    def chosen_policy(self) -> GaussianPolicy:
+        """The policy to be saved and evaluated in place of the last one."""
 
 
 def decay_learning_rate(optimiser: torch.optim.Optimizer, rate: float, iteration: int, step_decay: float) -> None:

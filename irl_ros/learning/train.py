@@ -28,7 +28,7 @@ from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.health import Monitor, split
-from irl_ros.learning.method import Method, Problem
+from irl_ros.learning.method import Method, Problem, Selective
 from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
@@ -108,6 +108,8 @@ class _Run:
             log.close()
             if cancelled:
                 return Result(None, cancelled=True)
+            if isinstance(self._method, Selective):
+                self._policy = self._method.chosen_policy()
             checkpoint = self._save_checkpoint()
             figures = self._evaluate(rollouts)
         _write_json(self._training / "result.json", figures)

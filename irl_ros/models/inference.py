@@ -40,7 +40,7 @@ def policy_from_arrays(arrays: Arrays, contract: Contract) -> Policy | tables.Ta
     return (tables.TablePolicy if tables.LOG_POLICY in arrays else Policy).from_arrays(arrays, contract)
 
 
-def reward_from_arrays(arrays: Arrays, contract: Contract) -> Reward | tables.TableReward:
+def reward_from_arrays(arrays: Arrays, contract: Contract) -> Reward | NetworkReward | LinearReward | tables.TableReward:
     """The reward that a checkpoint's arrays hold."""
     return (tables.TableReward if tables.REWARD in arrays else Reward).from_arrays(arrays, contract)
 
@@ -79,9 +79,10 @@ class Reward:
         self._w_u, self._bound = float(arrays["w_u"]), float(arrays["bound"])
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Reward | NetworkReward:
-        """From `arrays()` of :class:`irl_ros.models.rewards.QuadraticReward` or of its NetworkReward, as the keys say."""
-        kind = NetworkReward if "net.0.weight" in arrays else cls
+    def from_arrays(cls, arrays: Arrays, contract: Contract) -> Reward | NetworkReward | LinearReward:
+        """From `arrays()` of a reward in :mod:`irl_ros.models.rewards`; the keys say of which."""
+        kinds = {"net.0.weight": NetworkReward, "psi": LinearReward}
+        kind = next((kind for key, kind in kinds.items() if key in arrays), cls)
         return kind(Features(contract, contract.task.reward_features), arrays)
 
     def __call__(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
@@ -104,3 +105,13 @@ class NetworkReward:
         if self._uses_action:
             x = np.concatenate([x, np.clip(action, -1.0, 1.0)])
         return self._bound * float(np.tanh(mlp(self._layers, x)[0] / self._bound))
+
+
+class LinearReward:
+    """Learned reward r(o, a, o′) = ψᵀφ of one transition, as :class:`irl_ros.models.rewards.LinearReward`."""
+
+    def __init__(self, features: Features, arrays: Arrays):
+        self._features, self._psi = features, np.asarray(arrays["psi"], np.float64)
+
+    def __call__(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float:
+        return float(self._psi @ self._features(observation, action, next_observation))

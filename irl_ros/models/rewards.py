@@ -87,6 +87,22 @@ class NetworkReward(nn.Module):
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
 
+class LinearReward(nn.Module):
+    """r = ψᵀφ, of the transition's features alone; ψ starts at zero and is set, not descended to."""
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.register_buffer("psi", torch.zeros(n_features))
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """Reward, shape (…,), of scaled reward features (…, n_features); the action counts where it is a feature."""
+        return features @ self.psi
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For :meth:`irl_ros.models.inference.Reward.from_arrays` and for checkpoints."""
+        return {"psi": self.psi.cpu().numpy().copy()}
+
+
 class ShapedReward(nn.Module):
     """AIRL's f = g + γ h(x′) − h(x) (arXiv 1710.11248, eq. 4): a reward g and a potential h of the policy inputs x."""
 
