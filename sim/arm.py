@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_ros.contract import ContractError, Robot
+from irl_ros.contract import ContractError, Robot, did_you_mean
 from irl_ros.motion import JointTrajectory
 
 
@@ -107,6 +107,8 @@ class Arm:
     time_step = TIME_STEP
     position_gain = 0.5
     velocity_gain = 1.0
+    camera = (1.2, -0.85, 0.8), (0.28, 0.0, 0.36)
+    """Where pictures are taken from and what they look at, in the base frame [m]."""
 
     def __init__(self, robot: Robot, gui: bool = False, solver_iterations: int = 5, collisions: bool = False):
         self.robot = robot
@@ -124,6 +126,7 @@ class Arm:
             for link in range(-1, self._bullet.getNumJoints(self.body)):
                 self._bullet.setCollisionFilterGroupMask(self.body, link, 0, 0)
         self._n = robot.n_joints
+        self._locked: list[int] = []
         self.set_gains(1.0)
         self._clean = self._bullet.saveState()
         self._floor: int | None = None
@@ -153,11 +156,25 @@ class Arm:
                 self.body, joint, pybullet.POSITION_CONTROL, targetPosition=value, force=20.0
             )
         self._velocity: np.ndarray | None = None
-        self._follower.reset(np.array(joint_position, dtype=float))
+        self._start = np.array(joint_position, dtype=float)
+        self._follower.reset(self._start)
 
     def set_gains(self, factor: float) -> None:
         """Stiffness of the joints' controllers, as a factor of the default's."""
         self._gains = [factor * self.position_gain] * self._n, [self.velocity_gain] * self._n
+
+    def lock_joint(self, name: str) -> None:
+        """A dead joint: from the next :meth:`reset` on it stays where that put it, whatever is commanded."""
+        if name not in self.robot.joint_names:
+            raise ContractError(
+                f"robot {self.robot.name}: no joint to lock.{did_you_mean(name, self.robot.joint_names)}"
+            )
+        self._locked.append(self.robot.joint_names.index(name))
+
+    def add_payload(self, mass: float) -> None:
+        """A mass [kg] at the last link that the arm's joints carry, for good."""
+        link = self._joints[-1]
+        self.set_mass(self.body, self._bullet.getDynamicsInfo(self.body, link)[0] + mass, link)
 
     def reset_gripper(self, opening: float) -> None:
         """Rest with the gripper at `opening` [m]; call after :meth:`reset`."""
@@ -217,6 +234,8 @@ class Arm:
         """Advance physics by `n` steps of `time_step`."""
         bullet, body, joints = self._bullet, self.body, self._joints
         positions, velocities = self._references(n)
+        for joint in self._locked:
+            positions[:, joint], velocities[:, joint] = self._start[joint], 0.0
         position_gains, velocity_gains = self._gains
         for position, velocity in zip(positions.tolist(), velocities.tolist()):
             bullet.setJointMotorControlArray(
@@ -252,6 +271,11 @@ class Arm:
         half = list((upper - lower) / 2)
         return self._add_scenery((lower + upper) / 2, pybullet.GEOM_BOX, halfExtents=half, rgbaColor=list(colour))
 
+    def add_cylinder(self, centre: np.ndarray, radius: float, height: float, colour: Sequence[float]) -> int:
+        """An upright cylinder without mass or contact that stands on the floor, at `centre` [m], shape (2,)."""
+        place = np.array([*centre, height / 2])
+        return self._add_scenery(place, pybullet.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=list(colour))
+
     def add_body(
         self,
         half_extents: Sequence[float],
@@ -276,6 +300,10 @@ class Arm:
         self.set_friction(body, friction)
         return body
 
+    def compensate_weight(self) -> None:
+        """No gravity, for scenes where nothing can fall: most arms carry their own weight, whatever force is left."""
+        self._bullet.setGravity(0, 0, 0)
+
     def remember(self) -> None:
         """Make the world as it is now, with all its bodies, what :meth:`reset` goes back to."""
         self._bullet.removeState(self._clean)
@@ -298,9 +326,9 @@ class Arm:
         """Lateral friction coefficient of a body; Bullet multiplies the two bodies' that touch."""
         self._bullet.changeDynamics(body, -1, lateralFriction=friction)
 
-    def set_mass(self, body: int, mass: float) -> None:
-        """Mass [kg] of a body."""
-        self._bullet.changeDynamics(body, -1, mass=mass)
+    def set_mass(self, body: int, mass: float, link: int = -1) -> None:
+        """Mass [kg] of a body, or of one of its links."""
+        self._bullet.changeDynamics(body, link, mass=mass)
 
     def move_marker(self, marker: int, position: np.ndarray) -> None:
         self._bullet.resetBasePositionAndOrientation(marker, list(position), [0, 0, 0, 1])
@@ -308,7 +336,7 @@ class Arm:
     def render(self, width: int = 480, height: int = 360) -> np.ndarray:
         """A picture of the scene, uint8, shape (height, width, 3); software rendering, no screen needed."""
         self._lay_floor()
-        view = self._bullet.computeViewMatrix([1.2, -0.85, 0.8], [0.28, 0.0, 0.36], [0, 0, 1])
+        view = self._bullet.computeViewMatrix(*self.camera, [0, 0, 1])
         projection = self._bullet.computeProjectionMatrixFOV(42, width / height, 0.05, 8.0)
         image = self._bullet.getCameraImage(
             width, height, view, projection, shadow=1, lightDirection=[1, -2, 4], renderer=pybullet.ER_TINY_RENDERER

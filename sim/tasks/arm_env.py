@@ -8,10 +8,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, did_you_mean
 from irl_ros.motion import gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
+
+LOCKED = 1
+"""Index of the joint that is dead in the variant joint_locked: of an arm, the shoulder's pitch."""
+PAYLOAD = 8.0
+"""[kg] at the last link in the variant payload: more than the Panda is rated for, so that its motors give in."""
 
 
 class ArmEnv(gymnasium.Env, ABC):
@@ -25,8 +30,10 @@ class ArmEnv(gymnasium.Env, ABC):
     task = ""
     """The task's name, for an env that is made without a contract."""
     solver_iterations = 5
+    variants: tuple[str, ...] = ("joint_locked", "payload")
     collisions = False
     """Whether the arm touches what is there; contact needs its own `solver_iterations`."""
+    camera = Arm.camera
 
     def __init__(
         self,
@@ -34,8 +41,11 @@ class ArmEnv(gymnasium.Env, ABC):
         render_mode: str | None = None,
         contract: Contract | None = None,
         randomise: bool = False,
+        variant: str = "",
     ):
-        """`robot` empty: the task's own. `randomise`: draw the contract's randomisation anew in every episode."""
+        """`robot` empty: the task's own. `randomise`: draw the contract's randomisation anew in every episode.
+        `variant`: one of `variants`, a changed world; empty: the world of the demonstrations.
+        """
         self.contract = contract if contract is not None else Contract.load(robot, self.task)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.contract.task.rate)}
@@ -46,11 +56,26 @@ class ArmEnv(gymnasium.Env, ABC):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (m,), np.float64)
         self.kinematics = Kinematics(self.contract.robot)
         self.arm = Arm(self.contract.robot, render_mode == "human", self.solver_iterations, self.collisions)
+        self.arm.camera = self.camera
         self._substeps = round(self.contract.task.period / self.arm.time_step)
         self._ranges = dict(self.contract.task.randomisation) if randomise else {}
         self._noise, self._delay = 0.0, 0
+        self.variant = variant
+        self._change_world()
         self.build()
         self.arm.remember()
+
+    def _change_world(self) -> None:
+        """Make the world that `variant` names; a task's own variants are its own affair."""
+        if self.variant and self.variant not in self.variants:
+            raise ContractError(
+                f"task {self.contract.task.name}: unknown variant {self.variant!r}."
+                f"{did_you_mean(self.variant, self.variants)}"
+            )
+        if self.variant == "joint_locked":
+            self.arm.lock_joint(self.contract.robot.joint_names[LOCKED])
+        if self.variant == "payload":
+            self.arm.add_payload(PAYLOAD)
 
     def build(self) -> None:
         """Put the bodies of the scene into the world, once."""
