@@ -55,6 +55,9 @@ def value(expression: str) -> list[float]:
         ("hand - 2 * goal", [-8.0, -22.0, -28.0]),  # (−1, −8, −11), centred at 1 + 2 = 3; scale max(0.5, 2 · 0.25)
         ("dot(goal - hand, unit(hand))", [36.0 / np.sqrt(14.0)]),  # (0·1 + 3·2 + 4·3) / √14 = 18 / √14, scale 0.5 · 1
         ("cross(hand, goal - hand)", [-4.0, -16.0, 12.0]),  # (1, 2, 3) × (0, 3, 4) = (−1, −4, 3), scale 0.5 · 0.5
+        ("clip(goal - hand, 3.5)", [0.0, 3.0 / 3.5, 1.0]),
+        ("clip(hand - goal, 2)", [0.0, -1.0, -1.0]),
+        ("norm(clip(goal - hand, 3.5))", [np.hypot(3.0, 3.5) / 3.5]),
         ("norm(cross(unit(goal - hand), hand))", [np.linalg.norm([-0.2, 0.8, -0.6]) * 2]),
     ],
 )
@@ -98,6 +101,9 @@ def test_whether_a_transition_is_needed(expression: str, needed: bool):
         ("0 * hand", "a factor must be above 0"),
         ("dot(hand, joints)", "dot of widths 3 and 2"),
         ("cross(joints, joints)", "cross of widths 2 and 2"),
+        ("clip(hand, 0)", "clip needs a limit above 0, not '0'"),
+        ("clip(hand, joints)", "clip needs a limit above 0, not 'joints'"),
+        ("clip(hand)", "expected ,, found '\\)'"),
         ("dot(hand)", "expected ,, found '\\)'"),
         ("joints +", "a character that features do not use"),
         ("__import__('os')", "a character that features do not use"),

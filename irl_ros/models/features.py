@@ -6,6 +6,7 @@
     0.06 * unit(object_to_goal)          a number times what follows it
     norm(x), unit(x)                     length of x and its direction (norm's width is 1)
     dot(x, y), cross(x, y)               how far x goes along a direction y; norm(cross(x, y)): how far off it
+    clip(x, 0.01)                        x held within ±0.01 and divided by it: what is near, sharp; what is far, a side
     action                               the action, as executed: clipped to [-1, 1]
     next(x)                              x of the next observation o′
 
@@ -132,6 +133,8 @@ class _Parser:
         name = self._take()
         if name in ("dot", "cross") and self._tokens[:1] == ["("]:
             return self._pair(name)
+        if name == "clip" and self._tokens[:1] == ["("]:
+            return self._clip()
         if name in ("norm", "unit", "next") and self._tokens[:1] == ["("]:
             self._take("(")
             inner = self._difference()
@@ -154,6 +157,22 @@ class _Parser:
             np.zeros(size),
             np.full(size, left.scale.max() * right.scale.max()),
             left.needs_transition or right.needs_transition,
+        )
+
+    def _clip(self) -> Expression:
+        """clip(x, limit), uncentred: networks see it between -1 and 1."""
+        self._take("(")
+        inner = self._difference()
+        self._take(",")
+        limit = self._take()
+        self._take(")")
+        if not _NUMBER.fullmatch(limit) or not float(limit) > 0:
+            raise self._error(f"clip needs a limit above 0, not {limit!r}")
+        bound = float(limit)
+        return inner._replace(
+            evaluate=lambda t: np.clip(inner.evaluate(t), -bound, bound),
+            center=np.zeros(inner.size),
+            scale=np.full(inner.size, bound),
         )
 
     def _sliced(self, name: str) -> Expression:
