@@ -195,6 +195,9 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         environment_steps=options.steps,
         workers=options.workers,
         device=options.device,
+        maxent_form=options.maxent_form,
+        maxent_reward=options.maxent_reward,
+        max_margin_slack=options.max_margin_slack,
         resume=options.resume,
     )
     # Stopped, it saves what it has learned.
@@ -209,7 +212,10 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
-_TRAINING = ("out", "method", "steps", "workers", "device", "demonstrations", "noise")
+_TRAINING = (
+    *("out", "method", "steps", "workers", "device"),
+    *("maxent_form", "maxent_reward", "max_margin_slack", "demonstrations", "noise"),
+)
 
 GRAPHS: dict[str, Recipe] = {
     "sim": Recipe(sim_graph, "the simulated arm as a robot", (*_EVERY, *_SIMULATOR), {"real_time_factor": 1.0}),

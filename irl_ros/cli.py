@@ -17,7 +17,7 @@ from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
-from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.config import ConfigError, MaxEntConfig, MaxMarginConfig, TrainConfig, check_method
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 
@@ -127,7 +127,12 @@ def _train_here(options: argparse.Namespace) -> int:
     from irl_ros.learning.train import train  # torch takes seconds to import
 
     config = TrainConfig(
-        method=options.method, seed=options.seed, environment_steps=options.steps, device=options.device
+        method=options.method,
+        seed=options.seed,
+        environment_steps=options.steps,
+        device=options.device,
+        maxent=MaxEntConfig(form=options.maxent_form, reward=options.maxent_reward),
+        max_margin=MaxMarginConfig(slack=options.max_margin_slack or None),
     )
     config = dataclasses.replace(config, workers=options.workers) if options.workers else config
     demonstrations = _demonstrations(options)
@@ -153,6 +158,7 @@ def _demonstrations(options: argparse.Namespace) -> Demonstrations:
             contract = dataclasses.replace(
                 contract, task=dataclasses.replace(contract.task, reward_features=features)
             )
+    check_method(options.method, contract)
     demonstrations, rejected = load_dataset(options.dataset, contract)
     for reason in rejected:
         print(f"not used: {reason}", file=sys.stderr)

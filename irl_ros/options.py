@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import did_you_mean
-from irl_ros.learning.config import METHODS, TrainConfig
+from irl_ros.learning.config import MAXENT_FORMS, MAXENT_REWARDS, METHODS, TrainConfig
 
 TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
 
@@ -38,6 +38,9 @@ class Options:
     steps: int = option(TrainConfig.environment_steps, "control periods of experience in training", minimum=1)
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
+    maxent_form: str = option("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
+    maxent_reward: str = option("linear", "maxent: the reward's form, in the cells' features", choices=MAXENT_REWARDS)
+    max_margin_slack: float = option(1.0, "max_margin: price of slack; 0: no demonstration may be wrong", minimum=0.0)
     resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
     real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)
     gui: bool = option(False, "show the simulated arm in a window")

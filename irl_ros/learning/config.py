@@ -274,7 +274,7 @@ class TrainConfig:
 
 
 def check_method(method: str, contract: Contract) -> None:
-    """ConfigError for an unknown method and for a tabular one on a continuous task, ContractError for impossible features."""
+    """ConfigError: an unknown method, or a tabular one on a continuous task; ContractError: features that cannot be."""
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}.{did_you_mean(method, METHODS)}")
     if method in TABULAR_ONLY and contract.task.grid is None:

@@ -25,7 +25,15 @@ from irl_ros.checkpoint import CheckpointError
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
-from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.config import (
+    MAXENT_FORMS,
+    MAXENT_REWARDS,
+    ConfigError,
+    MaxEntConfig,
+    MaxMarginConfig,
+    TrainConfig,
+    check_method,
+)
 from irl_ros.learning.diagnostics import WARNING, Finding
 from irl_ros.learning.observer import ProgressObserver
 from irl_ros.lifetime import die_with_parent
@@ -56,6 +64,11 @@ class Parameters:
     workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     stop_when_converged: bool = parameter(False, "end when the health figures say that learning has converged")
+    maxent_form: str = parameter("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
+    maxent_reward: str = parameter("linear", "maxent: the reward's form, in the cells' features", choices=MAXENT_REWARDS)
+    max_margin_slack: float = parameter(
+        1.0, "max_margin: price of slack; 0: no demonstration may be wrong", range=(0.0, 1e9)
+    )
     resume: bool = parameter(False, "go on from the state that an unfinished training left in `out`")
 
 
@@ -116,6 +129,8 @@ def _train(settings: Parameters, observer: PipeObserver) -> Result:
         environment_steps=settings.environment_steps,
         device=settings.device,
         stop_when_converged=settings.stop_when_converged,
+        maxent=MaxEntConfig(form=settings.maxent_form, reward=settings.maxent_reward),
+        max_margin=MaxMarginConfig(slack=settings.max_margin_slack or None),
     )
     config = replace(config, workers=settings.workers) if settings.workers else config
     return train(demonstrations, config, settings.out, observer, settings.resume)
@@ -129,6 +144,7 @@ class Trainer(Node):
         self._settings = declare(self, Parameters)
         if not self._settings.dataset:
             raise ConfigError("parameter dataset is empty: give the directory of recorded demonstrations")
+        check_method(self._settings.method, Contract.load(self._settings.robot, self._settings.task))
         self.done, self.exit_code = False, 0
         self._paused, self._state = False, "training"
         self._metrics: dict[str, float] = {}
