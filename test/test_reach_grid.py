@@ -1,5 +1,4 @@
-"""The task reach_grid: end effector actions, its env and expert, demonstrations as cells, and the table policy over
-topics."""
+"""The task reach_grid: its contract, end effector actions, its env and expert, and the table policy over topics."""
 
 from __future__ import annotations
 
@@ -26,10 +25,8 @@ from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import GRID_MOVES, Contract, ContractError, share_directory
 from irl_ros.motion import asked_action, joint_target, wanted_target
 from irl_ros.control.gate import Command, Gate
-from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
+from irl_ros.data.episode import Episode
 from irl_ros.kinematics import Kinematics
-from irl_ros.learning.grid import cells_of, features_of, mdp_of, nearest_path, policy_arrays, tabular_demonstrations
-from irl_ros.learning.tabular import TabularResult
 from irl_ros.models.likeness import calibrate
 from irl_ros.models.tables import LOG_POLICY, REWARD, TablePolicy, towards
 from irl_ros.nodes.demonstrators import displacement_action
@@ -49,7 +46,7 @@ def arm(robot: str) -> tuple[Contract, Kinematics]:
 
 @contextlib.contextmanager
 def made(robot: str = "panda") -> Iterator[ReachGridEnv]:
-    env = ReachGridEnv(robot)
+    env = ReachGridEnv(robot=robot)
     yield env
     env.close()
 
@@ -272,24 +269,6 @@ def played(env: ReachGridEnv, act, seed: int) -> Episode:
     return Episode(f"episode_{seed}", np.array(observations), np.array(actions), success=info["success"])
 
 
-@cache
-def demonstrations(robot: str) -> Demonstrations:
-    with made(robot) as env:
-        expert = make_expert(env.contract, env.kinematics, np.random.default_rng(0))
-        episodes = []
-        for seed in range(20):
-            expert.reset()
-            episodes.append(played(env, expert.act, seed))
-        return Demonstrations(env.contract, tuple(episodes))
-
-
-@pytest.mark.parametrize("robot", ROBOTS)
-def test_the_expert_succeeds_and_its_demonstrations_differ(robot: str):
-    episodes = demonstrations(robot)
-    assert np.mean([e.success for e in episodes]) >= 0.95
-    assert len({e.actions.tobytes() for e in episodes}) == len(episodes)
-
-
 def test_the_tasks_have_their_experts(tmp_path: Path):
     contract, kinematics = arm("panda")
     rng = np.random.default_rng(0)
@@ -299,124 +278,6 @@ def test_the_tasks_have_their_experts(tmp_path: Path):
     without = Contract(blind.robot, dataclasses.replace(blind.task, grid=None))
     with pytest.raises(ContractError, match="no script demonstrates task reach_grid"):
         make_expert(without, kinematics, rng)
-
-
-# Demonstrations as cells
-
-
-@pytest.mark.parametrize("robot", ROBOTS)
-def test_demonstrations_become_cells_that_the_mdp_allows(robot: str):
-    shown = demonstrations(robot)
-    cells = tabular_demonstrations(shown)
-    cells.check(mdp_of(shown.contract))
-    positions = np.stack([shown.contract.field(e.observations, "end_effector_position") for e in shown])
-    assert np.mean(shown.contract.task.grid.state(positions) == cells.states) > 0.98
-    assert (cells.states[:, -1] == GRID.goal_state).mean() >= 0.95
-
-
-def walk(path: list[int], offset: float = 0.0, name: str = "walk") -> Episode:
-    """An episode with the end effector at the centres of these cells, `offset` [m] beside them."""
-    observations = np.zeros((len(path), CONTRACT.observation_size))
-    observations[:, CONTRACT.slices["end_effector_position"]] = GRID.centres[path] + [offset, offset, 0]
-    return Episode(name, observations, np.zeros((len(path) - 1, 3)))
-
-
-def late(episode: Episode, tick: int, cells: float) -> Episode:
-    """The end effector `cells` cells behind, along y, at one tick."""
-    observations = episode.observations.copy()
-    observations[tick, CONTRACT.slices["end_effector_position"]] -= [0, cells * GRID.cell, 0]
-    return Episode(episode.name, observations, episode.actions)
-
-
-def test_cells_and_moves_of_a_walk():
-    path = [16, 17, 18, 33, 33, 34, 19, 18]
-    states, moves = cells_of(walk(path, 0.01), CONTRACT)
-    assert states.tolist() == path
-    assert [list(GRID_MOVES)[m] for m in moves] == ["+y", "+y", "+x", "stay", "+y", "-x", "-y"]
-
-
-@pytest.mark.parametrize("behind", [0.6, 1.1])
-def test_an_arm_that_comes_late_has_not_jumped(behind: float):
-    path = [0, 1, 2, 3, 4, 5]
-    assert cells_of(late(walk(path), 3, behind), CONTRACT)[0].tolist() == path
-
-
-def test_the_nearest_path_is_the_best_of_all_paths():
-    """Against enumeration on random costs over a small graph."""
-    rng = np.random.default_rng(7)
-    next_state = np.array([[0, 1], [1, 2], [2, 0], [3, 1]])
-    for _ in range(20):
-        cost = rng.random((5, 4))
-        best = min(
-            (sum(cost[t, s] for t, s in enumerate(path)), path)
-            for start in range(4)
-            for path in paths_from([start], next_state, 5)
-        )
-        states, moves = nearest_path(next_state, cost)
-        assert tuple(states) == tuple(best[1])
-        assert all(next_state[s, m] == s2 for s, m, s2 in zip(states, moves, states[1:]))
-
-
-def paths_from(path: list[int], next_state: np.ndarray, length: int) -> list[list[int]]:
-    if len(path) == length:
-        return [path]
-    return [p for s in next_state[path[-1]] for p in paths_from([*path, int(s)], next_state, length)]
-
-
-@pytest.mark.parametrize(
-    "episode, message",
-    [
-        (walk([0, 1, 6, 7]), "episode walk: jumped over cells near tick (1|2), 2.0 cells from every path"),
-        (walk([0, 1, 17 + 45, 18 + 45]), "episode walk: jumped"),
-        (walk([0, 1, 2], -0.05), "episode walk: left the grid at tick 0"),
-        (walk([89, 104], 0.05), "episode walk: left the grid at tick 0"),
-        (walk([36, 35, 34]), "episode walk: starts inside the keep-out region"),
-    ],
-)
-def test_a_demonstration_that_leaves_the_state_space_is_refused_by_name(episode: Episode, message: str):
-    with pytest.raises(EpisodeError, match=message):
-        tabular_demonstrations(Demonstrations(CONTRACT, (walk([0, 1, 2], name="good"), episode)))
-
-
-def test_a_demonstration_that_leaves_the_plane_is_refused():
-    episode = walk([0, 1, 2])
-    lifted = episode.observations.copy()
-    lifted[1, CONTRACT.slices["end_effector_position"]] += [0, 0, 0.1]
-    with pytest.raises(EpisodeError, match="left the grid's plane at tick 1"):
-        tabular_demonstrations(Demonstrations(CONTRACT, (Episode("high", lifted, episode.actions),)))
-
-
-def test_a_short_demonstration_rests_where_it_ended():
-    cells = tabular_demonstrations(Demonstrations(CONTRACT, (walk([0, 1, 2]),)))
-    assert cells.states.shape == (1, HORIZON + 1) and (cells.states[0, 2:] == 2).all()
-    assert not cells.actions[0, 2:].any()
-
-
-def test_features_of_goal_zone_and_cells():
-    features = features_of(CONTRACT)
-    assert features.shape == (GRID.n_states, GRID.n_actions, 4)
-    following = GRID.next_state
-    np.testing.assert_array_equal(features[..., 1], following == GRID.goal_state)
-    np.testing.assert_array_equal(features[..., 2], GRID.keep_out_cells[following])
-    np.testing.assert_array_equal(features[..., 3], np.tile(np.arange(GRID.n_actions) > 0, (GRID.n_states, 1)))
-    assert features[..., 0].max() == 1.0 and (features[..., 0] == 0).sum() == (following == GRID.goal_state).sum()
-    task = dataclasses.replace(CONTRACT.task, grid=dataclasses.replace(GRID, features="cells"))
-    one_hot = features_of(Contract(CONTRACT.robot, task))
-    np.testing.assert_array_equal(one_hot.argmax(-1), following)
-    np.testing.assert_array_equal(one_hot.sum(-1), 1.0)
-
-
-@pytest.mark.parametrize("soft", [True, False])
-def test_the_policy_of_the_true_reward_finds_the_goal_from_everywhere(soft: bool):
-    reward = 3.0 * GRID.task_reward[GRID.next_state] * np.where(GRID.keep_out_cells, 5, 1)[GRID.next_state]
-    arrays = policy_arrays(TabularResult(reward, np.zeros((HORIZON, *reward.shape))), mdp_of(CONTRACT), soft)
-    greedy = TablePolicy.from_arrays(arrays, CONTRACT).greedy
-    np.testing.assert_allclose(np.exp(arrays[LOG_POLICY]).sum(axis=1), 1.0)
-    for state in np.flatnonzero(~GRID.keep_out_cells):
-        path = [int(state)]
-        for _ in range(HORIZON):
-            path.append(int(GRID.next_state[path[-1], greedy[path[-1]]]))
-        assert path[-1] == GRID.goal_state and not GRID.keep_out_cells[path].any()
 
 
 # On the arm
@@ -434,11 +295,14 @@ def shortest_paths() -> Checkpoint:
 
 
 def test_the_table_drives_the_env_to_the_goal_without_drifting_from_the_cells():
+    """Every move of the arm ends in the cell that the known dynamics say."""
     policy = TablePolicy.from_arrays(shortest_paths().policy_arrays, CONTRACT)
     with made() as env:
         for seed in range(3):
             episode = played(env, policy.mean, seed)
             positions = CONTRACT.field(episode.observations, "end_effector_position")
+            cells = GRID.state(positions)
+            np.testing.assert_array_equal(cells[1:], GRID.next_state[cells[:-1], policy.greedy[cells[:-1]]])
             off = np.abs(positions - GRID.centres[GRID.state(positions)]).max(axis=1)
             assert episode.success and off[1:].max() < 0.003
             centre = towards(CONTRACT, positions[-1], GRID.goal_state)

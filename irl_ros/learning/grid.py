@@ -1,7 +1,8 @@
 """Between an arm on a grid and the tabular methods: the grid as an MDP, demonstrations as cells, results as arrays.
 
 A demonstration becomes the sequence of cells that lies nearest to its positions among all that single moves can
-make: a command that came a moment late, and with it the arm, does not look like a jump.
+make. Where a command came a control period late the arm is a cell behind for one tick: that is smoothed, counted and
+warned of. An arm that is farther away, or for longer, has jumped.
 
 The learned policy π_t(a | s) depends on the time left; a checkpoint's does not, for an arm may be enabled at any time
 and stays in charge. It is the first step of the policy that the learned reward gives over many horizons, where it no
@@ -12,6 +13,9 @@ out for a goal that it hardly reaches in time.
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,10 +27,9 @@ from irl_ros.models.tables import LOG_POLICY, REWARD, grid_of
 
 OUTSIDE = 0.5
 """Cells beyond the border from which on a demonstration has left the grid."""
-JUMP = 1.5
-"""Cells between a position and the nearest path of single moves from which on it has jumped: an arm whose command came
-a control period late is a cell behind, and half a cell is rounding."""
-
+LATE, JUMP = 0.9, 1.5
+"""Cells between a position and the nearest path of single moves. Beyond the first the arm is a cell behind, as after a
+command that came a control period late; beyond the second, or late at two ticks in a row, it has jumped."""
 LONG = 10
 """Horizons over which a checkpoint's policy plans."""
 
@@ -54,36 +57,62 @@ def _goal_and_zone(grid: Grid) -> np.ndarray:
     return np.column_stack([distance / distance.max(), at_goal, grid.keep_out_cells])
 
 
+class Path(NamedTuple):
+    """A demonstration as cells: states (T+1,), moves (T,), and the ticks at which the arm was a cell behind."""
+
+    states: np.ndarray
+    moves: np.ndarray
+    late: np.ndarray
+
+
 def tabular_demonstrations(demonstrations: Demonstrations) -> TabularDemonstrations:
     """Cells and moves of demonstrations, all of the task's horizon: one that ends earlier rests where it ended.
 
-    Raises EpisodeError for one that left the grid or jumped.
+    Warns of those in which the arm came late. Raises EpisodeError for one that left the grid or jumped.
     """
     horizon, grid = demonstrations.contract.task.horizon, grid_of(demonstrations.contract)
-    pairs = [cells_of(episode, demonstrations.contract) for episode in demonstrations]
-    for episode, (states, _) in zip(demonstrations, pairs):
-        if grid.keep_out_cells[states[0]]:
-            raise EpisodeError(f"episode {episode.name}: starts inside the keep-out region; start outside of it")
-    states = np.stack([np.pad(s, (0, horizon), mode="edge")[: horizon + 1] for s, _ in pairs])
-    actions = np.stack([np.pad(a, (0, horizon))[:horizon] for _, a in pairs])
-    return TabularDemonstrations(states, actions, tuple(episode.name for episode in demonstrations))
+    names = tuple(episode.name for episode in demonstrations)
+    paths = [cells_of(episode, demonstrations.contract) for episode in demonstrations]
+    for name, path in zip(names, paths):
+        if grid.keep_out_cells[path.states[0]]:
+            raise EpisodeError(f"episode {name}: starts inside the keep-out region; start outside of it")
+    _warn_of_late(names, paths)
+    states = np.stack([np.pad(path.states, (0, horizon), mode="edge")[: horizon + 1] for path in paths])
+    actions = np.stack([np.pad(path.moves, (0, horizon))[:horizon] for path in paths])
+    return TabularDemonstrations(states, actions, names)
 
 
-def cells_of(episode: Episode, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
-    """States (T+1,) and moves (T,) nearest to where the end effector was at each tick; EpisodeError."""
+def cells_of(episode: Episode, contract: Contract) -> Path:
+    """The path of single moves nearest to where the end effector was at each tick; EpisodeError."""
     grid, positions = grid_of(contract), contract.field(episode.observations, "end_effector_position")
     _check_inside(episode, grid, positions)
     away = np.linalg.norm(positions[:, None, :2] - grid.centres[:, :2], axis=-1) / grid.cell
     states, moves = nearest_path(grid.next_state, away**2)
     residual = away[np.arange(len(states)), states]
-    worst = int(residual.argmax())
-    if residual[worst] > JUMP:
-        raise EpisodeError(
-            f"episode {episode.name}: jumped over cells near tick {worst}, {residual[worst]:.1f} cells from every path of "
-            f"single moves: in a control period the end effector may move {grid.cell:g} m along x or along y; "
-            "demonstrate more slowly"
+    late = np.flatnonzero(residual > LATE)
+    if residual.max() > JUMP or (np.diff(late) == 1).any():
+        raise EpisodeError(f"episode {episode.name}: {_jump(grid, positions)}")
+    return Path(states, moves, late)
+
+
+def _jump(grid: Grid, positions: np.ndarray) -> str:
+    """In words, the largest of the steps between positions (T+1, 3) [m]."""
+    tick = int(np.linalg.norm(np.diff(positions[:, :2], axis=0), axis=1).argmax())
+    before, after = (tuple(grid.cells[grid.state(p)].tolist()) for p in positions[tick : tick + 2])
+    return (
+        f"jumped from cell {before} at tick {tick} to cell {after} at the next: in a control period the end effector "
+        f"may move one cell, {grid.cell:g} m along x or along y; demonstrate more slowly, or leave this one out"
+    )
+
+
+def _warn_of_late(names: Sequence[str], paths: Sequence[Path]) -> None:
+    late = [f"{name} at tick {tick}" for name, path in zip(names, paths) for tick in path.late]
+    if late:
+        warnings.warn(
+            f"in {len(late)} of {sum(len(path.moves) for path in paths)} control periods the arm was a cell behind and "
+            f"then moved two at once ({', '.join(late)}); taken for commands that came late and read as single moves",
+            stacklevel=3,
         )
-    return states, moves
 
 
 def _check_inside(episode: Episode, grid: Grid, positions: np.ndarray) -> None:
