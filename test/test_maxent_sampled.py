@@ -217,13 +217,13 @@ def test_the_inner_loop_ends_when_the_policy_gains_no_more():
     assert [inner.observe(50.0 + noise) for _ in range(3)] == [False, False, True]
     inner.restart()
     assert [inner.observe(noise) for _ in range(4)] == [False, False, False, True]
-    assert int(inner.reward_steps) == 1
+    assert int(inner.reward_steps) == 1 and int(inner.cut_off) == 0
 
 
-def test_the_inner_loop_ends_at_last():
+def test_the_inner_loop_ends_at_last_and_says_so():
     inner, noise = InnerLoop(), torch.linspace(-1, 1, 20)
     answers = [inner.observe(10.0 * k + noise) for k in range(MOST_POLICY_STEPS + 1)]
-    assert answers == [False] * MOST_POLICY_STEPS + [True]
+    assert answers == [False] * MOST_POLICY_STEPS + [True] and int(inner.cut_off) == 1
 
 
 def test_the_reward_moves_only_between_converged_policies():

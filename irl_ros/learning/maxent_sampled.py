@@ -22,7 +22,8 @@ Deviations of the tabular one:
 Deviations of the continuous one:
 - The first reward step is taken on the behaviour clone's episodes, not on those of a policy converged on no reward.
 - A reward step is several gradient updates on one batch, with GCL's cost and its regularisers.
-- An inner loop that does not converge ends after ten policy steps.
+- An inner loop has converged when the reward of 20 episodes rises by no more than its standard error in three policy
+  steps; one that has not after MOST_POLICY_STEPS is cut off, and the metric `cut_off` counts it.
 """
 
 from __future__ import annotations
@@ -226,6 +227,7 @@ class SampledMaxEnt:
             metrics = self._reward_step(samples)
             self._inner.restart()
         metrics["maxent_sampled/policy_steps"] = float(self._inner.seen)
+        metrics["maxent_sampled/cut_off"] = float(self._inner.cut_off)
         return {**metrics, "maxent_sampled/reward_steps": float(self._inner.reward_steps)}
 
     def _reward_step(self, samples: Batch) -> dict[str, float]:
