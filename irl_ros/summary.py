@@ -13,6 +13,10 @@ import irl_ros
 PACKAGES = ("torch", "numpy", "pybullet", "gymnasium", "pin", "mcap", "rosbags", "ros-kilted-rclpy")
 
 
+SUCCESS = {"reach": "within 5 cm", "reach_grid": "ended in the goal cell without entering the region"}
+"""What counts as a success of a task, in words."""
+
+
 class SummaryError(ValueError):
     """A run directory without a training's figures, or with damaged ones; the message names the file."""
 
@@ -49,11 +53,11 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     lines = [f"{learned} {of} from {count} demonstration{'s' * (count != 1)}: {summary['environment_steps']} env steps"]
     episodes = summary["policy_episodes"]
     if summary["policy_success_2cm"] is not None:
-        judged = "within 5 cm" if summary["task"] == "reach" else "successful"
+        judged = SUCCESS.get(summary["task"], "successful")
+        near = f", {summary['policy_success_2cm']:.0%} within 2 cm" if summary["task"] == "reach" else ""
         lines.append(
-            f"simulated, {episodes} episodes: {summary['policy_success']:.0%} {judged}, "
-            f"{summary['policy_success_2cm']:.0%} within 2 cm; a clone of the same demonstrations: "
-            f"{summary['behaviour_cloning_success']:.0%}"
+            f"simulated, {episodes} episodes: {summary['policy_success']:.0%} {judged}{near}; a clone of the same "
+            f"demonstrations: {summary['behaviour_cloning_success']:.0%}"
         )
     else:
         lines.append(
