@@ -195,6 +195,8 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         environment_steps=options.steps,
         workers=options.workers,
         device=options.device,
+        held_out=options.held_out,
+        stop_when_converged=options.stop_when_converged,
         maxent_form=options.maxent_form,
         maxent_reward=options.maxent_reward,
         max_margin_slack=options.max_margin_slack,
@@ -213,7 +215,7 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
 _TRAINING = (
-    *("out", "method", "steps", "workers", "device"),
+    *("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged"),
     *("maxent_form", "maxent_reward", "max_margin_slack", "demonstrations", "noise"),
 )
 

@@ -131,6 +131,8 @@ def _train_here(options: argparse.Namespace) -> int:
         seed=options.seed,
         environment_steps=options.steps,
         device=options.device,
+        held_out=None if options.held_out < 0 else options.held_out,
+        stop_when_converged=options.stop_when_converged,
         maxent=MaxEntConfig(form=options.maxent_form, reward=options.maxent_reward),
         max_margin=MaxMarginConfig(slack=options.max_margin_slack or None),
     )

@@ -38,6 +38,8 @@ class Options:
     steps: int = option(TrainConfig.environment_steps, "control periods of experience in training", minimum=1)
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
+    held_out: int = option(-1, "demonstrations the reward never sees; -1: one in six, so none of five", minimum=-1)
+    stop_when_converged: bool = option(False, "end training when its health figures say that it has converged")
     maxent_form: str = option("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
     maxent_reward: str = option("linear", "maxent: the reward's form, in the cells' features", choices=MAXENT_REWARDS)
     max_margin_slack: float = option(1.0, "max_margin: price of slack; 0: no demonstration may be wrong", minimum=0.0)

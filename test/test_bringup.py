@@ -114,3 +114,11 @@ def test_every_option_is_described_and_used():
     for recipe in GRAPHS.values():
         for name, kind, default, metadata in recipe.fields():
             assert metadata["help"] and type(default) is kind, name
+
+
+def test_health_options_reach_the_trainer():
+    for graph in ("train", "demo"):
+        for given in ({}, {"held_out": "2", "stop_when_converged": "true"}):
+            stage = next(stage for stage in GRAPHS[graph].graph(**given).stages if stage.name == "train")
+            parameters = stage.nodes[0].parameters
+            assert (parameters["held_out"], parameters["stop_when_converged"]) == ((2, True) if given else (-1, False))

@@ -54,7 +54,7 @@ def test_at_the_optimal_z_the_gradient_is_gcls_with_the_weights_of_the_equal_mix
     background, q = torch.cat([sample_cost, demo_cost]), torch.cat([sample_log_q, demo_log_q])
     log_z = fusion_log_z(torch.stack([q, -background.detach() - metrics["discriminator/log_z"]]))
     gcl, weights = ioc_loss(demo_cost, background, log_z, 1e-6)
-    assert metrics["discriminator/beta"] == weights.beta == 1.0
+    assert metrics["weights/beta"] == weights.beta == 1.0
     torch.testing.assert_close(gradient(loss, reward), gradient(gcl, reward), rtol=1e-10, atol=1e-12)
     # and that Z is the importance-sampled partition function under the mixture
     assert log_partition(background.detach(), log_z).item() == pytest.approx(metrics["discriminator/log_z"], abs=1e-10)
@@ -102,7 +102,7 @@ def test_where_the_papers_logits_saturate_the_tempered_ones_teach():
         loss, metrics = discriminator_loss(demo_cost, sample_cost, demo_log_q, sample_log_q, spread)
         slopes.append(torch.autograd.grad(loss, demo_cost)[0].sum().item())
     assert 0 <= slopes[0] < 1e-9 and slopes[1] > 0.1
-    assert 0 < metrics["discriminator/beta"] < 0.1
+    assert 0 < metrics["weights/beta"] < 0.1
     assert metrics["discriminator/untempered_logit_deviation"] > 50
 
 
@@ -123,7 +123,7 @@ def test_the_tempered_gradient_is_the_loss_finite_differences():
         return (plain + regularised - bare).item()
 
     loss, metrics = gan_gcl_loss(reward, demos, samples, *q, 1.0, config)
-    beta, start, g = metrics["discriminator/beta"], flat(reward), generator(5)
+    beta, start, g = metrics["weights/beta"], flat(reward), generator(5)
     assert beta < 0.1
     for _ in range(5):
         direction = torch.randn(len(start), generator=g, dtype=torch.float64)

@@ -198,7 +198,7 @@ def test_the_gradient_at_beta_one_is_that_of_the_papers_loss(lcr: float, mono: f
     reward = QuadraticReward(N_FEATURES, generator(4), hidden=(5,), n_outputs=3, bound=2.0, w_u=0.3).double()
     config = RewardConfig(effective_sample_size=1e-6, lcr=lcr, mono=mono, mono_margin=0.01)
     loss, metrics = gcl_loss(reward, demos, samples, log_z, config)
-    assert metrics["gcl/beta"] == 1.0
+    assert metrics["weights/beta"] == 1.0
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(reward.parameters()))])
     start, h, g = flat(reward), 1e-6, generator(5)
     for _ in range(12):
@@ -218,9 +218,11 @@ def test_reported_figures_are_those_at_beta_one():
     with torch.no_grad():
         costs = [(-reward(b.features, b.actions) * b.counted).sum(-1) for b in (samples, demos)]
     background = torch.cat(costs)
-    assert metrics["gcl/log_z"] == pytest.approx(log_partition(background, log_z).item(), rel=1e-5)
-    assert metrics["gcl/effective_sample_size"] == pytest.approx(effective_sample_size(log_z - background), rel=1e-4)
-    assert metrics["gcl/tempered_effective_sample_size"] == pytest.approx(5.5, rel=1e-2) and metrics["gcl/beta"] < 1
+    assert metrics["weights/log_z"] == pytest.approx(log_partition(background, log_z).item(), rel=1e-5)
+    at_one = effective_sample_size(log_z - background)
+    assert metrics["weights/effective_sample_size"] == pytest.approx(at_one, rel=1e-4)
+    assert metrics["weights/tempered_effective_sample_size"] == pytest.approx(5.5, rel=1e-2)
+    assert metrics["weights/beta"] < 1
     assert metrics["gcl/reward_gap"] == pytest.approx((costs[0].mean() - costs[1].mean()).item(), rel=1e-4)
 
 

@@ -25,9 +25,9 @@ SECTION_IDS = ["headline", "arm", "paths", "reward", "along", "curves", "health"
 METRICS = [
     {
         "iteration": k,
-        "gcl/beta": 0.09 / k,
-        "gcl/tempered_effective_sample_size": 12.5 * k,
-        "gcl/effective_sample_size": 1.08,
+        "weights/beta": 0.09 / k,
+        "weights/tempered_effective_sample_size": 12.5 * k,
+        "weights/effective_sample_size": 1.08,
         "gcl/reward_gap": 12.4 / k,
         "policy/kl": 0.03,
         "policy/entropy": 5.0 - 0.1 * k,

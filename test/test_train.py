@@ -153,8 +153,8 @@ def test_what_a_training_writes(brief, uninterrupted):
     assert figures["policy_episodes"] == 2 and figures["environment_steps"] == 160
     assert figures["training_wall_s"] > 0 and 0 < figures["beta"] <= 1
     last = lines(uninterrupted)[-1]
-    assert figures["log_z"] == last["gcl/log_z"]
-    assert figures["effective_sample_size"] == last["gcl/effective_sample_size"]
+    assert figures["log_z"] == last["weights/log_z"]
+    assert figures["effective_sample_size"] == last["weights/effective_sample_size"]
 
 
 def test_the_checkpoint_runs_without_torch_modules(brief, uninterrupted):

@@ -98,7 +98,7 @@ def wait_until(condition, what: str, timeout: float = LONG) -> None:
 
 def test_it_answers_and_publishes_while_it_learns_and_cancel_saves(data: Data, tmp_path):
     with dds.domain() as domain, dds.client(domain) as client:
-        log_z = client.collect(Float64, "irl_trainer/metrics/gcl/log_z")
+        log_z = client.collect(Float64, "irl_trainer/metrics/weights/log_z")
         diagnostics = client.collect(DiagnosticArray, "/diagnostics")
         with dds.process(TRAINER, domain, **data.parameters(tmp_path, environment_steps=10**6)) as trainer:
             client.wait(lambda: log_z, "metrics", LONG)
@@ -192,7 +192,8 @@ def is_training(pid: int) -> bool:
     "change, message",
     [
         ({"method": "gcll"}, "unknown method 'gcll'. Did you mean 'gcl'?"),
-        ({"dataset": ""}, "parameter dataset is empty: give the directory of recorded demonstrations"),
+        ({"held_out": 2}, "held_out is 2: of 2 demonstrations, 0 to 1 can be held out"),
+        full({"dataset": ""}, "parameter dataset is empty: give the directory of recorded demonstrations"),
         ({"dataset": "EMPTY"}, "EMPTY"),
         full({"dataset": "/nowhere/at/all"}, "/nowhere/at/all"),
         full({"robot": "pand"}, "unknown robot 'pand'. Did you mean 'panda'?"),

@@ -88,7 +88,7 @@ class AdversarialInverseReinforcementLearning:
     @torch.no_grad()
     def _health(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
         demos = self._demonstrations
-        demo_logit, logit = (self.expert_is_high(batch, policy) for batch in (demos, samples))
+        demo_logit, logit = self.judge(demos, samples, policy)
         g = [counted(self.learned_reward(batch), batch).mean().item() for batch in (demos, samples)]
         return {
             **health(demo_logit, logit),
@@ -103,6 +103,10 @@ class AdversarialInverseReinforcementLearning:
     def learned_reward(self, batch: Batch) -> Tensor:
         """g along `batch`."""
         return self._shaped.g(batch.features, batch.actions)
+
+    def judge(self, demonstrations: Batch, samples: Batch, policy: GaussianPolicy) -> tuple[Tensor, Tensor]:
+        """Logits of the demonstrations' steps, shape (n,), and of the samples', shape (m,), for health figures."""
+        return self.expert_is_high(demonstrations, policy), self.expert_is_high(samples, policy)
 
     def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
         """log D − log(1 − D) of a batch's steps, shape (n,), for health figures."""

@@ -32,6 +32,21 @@ def effective_sample_size(log_w: Tensor) -> float:
     return float(torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)))
 
 
+@torch.no_grad()
+def weight_figures(cost: Tensor, log_z: Tensor, beta: float) -> dict[str, float]:
+    """How the weights (z_j exp(−c(τ_j)))^β stand, and how they would at β = 1; arguments of shape (M,)."""
+    log_w = log_z - cost
+    return {
+        "weights/beta": beta,
+        "weights/tempered_effective_sample_size": effective_sample_size(beta * log_w),
+        "weights/effective_sample_size": effective_sample_size(log_w),
+        "weights/log_z": float(log_partition(cost, log_z)),
+        "weights/max_weight": float(torch.softmax(beta * log_w, 0).max()),
+        "weights/sd_reward": float(cost.std()),
+        "weights/sd_log_z": float(log_z.std()),
+    }
+
+
 class FusionWindow:
     """The last batches of samples with the policies that drew them, and the demonstrations with their density.
 
@@ -55,6 +70,10 @@ class FusionWindow:
     def log_z(self) -> Tensor:
         """log z_j of the samples, then of the demonstrations, shape (M,)."""
         return fusion_log_z(self.log_q())
+
+    def log_z_of(self, batch: Batch) -> Tensor:
+        """log z of trajectories that are not in the window, shape (B,), by the policies alone."""
+        return fusion_log_z(torch.stack([trajectory_log_prob(policy, batch) for _, policy in self.entries]))
 
     def log_q(self) -> Tensor:
         """log q_κ(τ_j), shape (k, M): the window's policies, last the demonstrations' density if there is one."""

@@ -64,7 +64,7 @@ class GenerativeAdversarialImitation:
 
     @torch.no_grad()
     def _health(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
-        logits = [self.expert_is_high(batch, policy) for batch in (self._demonstrations, samples)]
+        logits = self.judge(self._demonstrations, samples, policy)
         return {
             **health(*logits),
             "discriminator/loss": logistic_loss(*logits).item(),
@@ -78,6 +78,10 @@ class GenerativeAdversarialImitation:
     def learned_reward(self, batch: Batch) -> Tensor:
         """The logit along `batch`, shape (B, H)."""
         return self._logit(batch.features, batch.actions)
+
+    def judge(self, demonstrations: Batch, samples: Batch, policy: GaussianPolicy) -> tuple[Tensor, Tensor]:
+        """Logits of the demonstrations' steps, shape (n,), and of the samples', shape (m,), for health figures."""
+        return self.expert_is_high(demonstrations, policy), self.expert_is_high(samples, policy)
 
     def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
         """log D − log(1 − D) of a batch's steps, shape (n,), for health figures."""

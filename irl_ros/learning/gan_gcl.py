@@ -27,7 +27,7 @@ from torch import Tensor
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import AdversarialConfig, RewardConfig
 from irl_ros.learning.discriminator import health, logistic_loss
-from irl_ros.learning.fusion import FusionWindow
+from irl_ros.learning.fusion import FusionWindow, weight_figures
 from irl_ros.learning.method import Problem
 from irl_ros.learning.quadratic_cost import QuadraticCostMethod
 from irl_ros.learning.regularisers import shape_penalty
@@ -67,8 +67,8 @@ def discriminator_loss(
     loss = logistic_loss(demo_logit, sample_logit) / beta
     metrics = {
         **health(demo_logit, sample_logit),
+        **weight_figures(sample_cost, -sample_log_q, beta),
         "discriminator/loss": loss.item() * beta,
-        "discriminator/beta": beta,
         "discriminator/log_z": log_z.item(),
         "discriminator/untempered_logit_deviation": deviation,
         "discriminator/reward_gap": (sample_cost.mean() - demo_cost.mean()).item(),
@@ -121,4 +121,17 @@ class GanGuidedCostLearning(QuadraticCostMethod):
                 self._reward, self._demonstrations, drawn, demo_log_q, log_q[rows], spread, self._config
             )
 
-        return self._descend(loss, n, iteration, generator)
+        metrics = self._descend(loss, n, iteration, generator)
+        self._beta, self._log_z = metrics.get("weights/beta", 1.0), metrics.get("discriminator/log_z", 0.0)
+        return metrics
+
+    @torch.no_grad()
+    def judge(self, demonstrations: Batch, samples: Batch, policy: GaussianPolicy) -> tuple[Tensor, Tensor]:
+        """Tempered logits of whole trajectories, (N,) and (M,), by the last update's β and Z; for health figures."""
+        noise = 0.5 * demonstrations.actions.shape[-1] * demonstrations.executed.sum(-1) * self._adversarial.match_noise
+        return self._logit(demonstrations) + self._beta * noise, self._logit(samples)
+
+    def _logit(self, batch: Batch) -> Tensor:
+        """β (−c − log q − log Z), shape (B,)."""
+        total = (self.learned_reward(batch) * batch.counted).sum(-1)
+        return self._beta * (total + self.window.log_z_of(batch) - self._log_z)

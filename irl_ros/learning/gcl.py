@@ -25,7 +25,7 @@ from torch import Tensor
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import RewardConfig
 from irl_ros.learning.density import DemonstrationDensity
-from irl_ros.learning.fusion import FusionWindow, effective_sample_size, log_partition
+from irl_ros.learning.fusion import FusionWindow, effective_sample_size, weight_figures
 from irl_ros.learning.method import Problem
 from irl_ros.learning.quadratic_cost import QuadraticCostMethod
 from irl_ros.learning.regularisers import local_constant_rate, monotonic
@@ -85,24 +85,10 @@ def gcl_loss(
         local_constant_rate(demo_cost, demonstrations.counted) + local_constant_rate(sample_cost, samples.counted)
     )
     mono = monotonic(demo_cost, demonstrations.counted, config.mono_margin)
-    metrics = _health(background, log_z, weights)
+    metrics = weight_figures(background, log_z, weights.beta if weighted else 0.0)
     metrics["gcl/reward_gap"] = float(sample_total.detach().mean() - demo_total.detach().mean())
     metrics.update({"gcl/loss": loss.item(), "gcl/lcr": lcr.item(), "gcl/mono": mono.item()})
     return loss + config.lcr * lcr + config.mono * mono, metrics
-
-
-@torch.no_grad()
-def _health(background: Tensor, log_z: Tensor, weights: Weights) -> dict[str, float]:
-    log_w = log_z - background
-    return {
-        "gcl/beta": weights.beta,
-        "gcl/tempered_effective_sample_size": weights.effective_sample_size,
-        "gcl/effective_sample_size": effective_sample_size(log_w),
-        "gcl/log_z": float(log_partition(background, log_z)),
-        "gcl/max_weight": float(weights.w.max()),
-        "gcl/sd_reward": float(background.std()),
-        "gcl/sd_log_z": float(log_z.std()),
-    }
 
 
 class GuidedCostLearning(QuadraticCostMethod):

@@ -37,10 +37,13 @@ ACCURACIES = ("discriminator/accuracy_demonstrations", "discriminator/accuracy_s
 
 @runtime_checkable
 class Discriminator(Protocol):
-    """A method that can say how much a step looks like a demonstration."""
+    """A method that can say how much a step, or a trajectory, looks like a demonstration."""
 
-    def expert_is_high(self, batch: Batch, policy: GaussianPolicy) -> Tensor:
-        """log D − log(1 − D) of a batch's steps, shape (n,); above zero: rather a demonstration."""
+    def judge(self, demonstrations: Batch, samples: Batch, policy: GaussianPolicy) -> tuple[Tensor, Tensor]:
+        """log D − log(1 − D) of demonstrations, shape (n,), and of samples, (m,): of single steps or of trajectories.
+
+        Above zero: rather a demonstration.
+        """
 
 
 class Split(NamedTuple):
@@ -162,7 +165,7 @@ class Gauge:
             unseen = return_per_step(method.learned_reward(held_out), held_out)
             figures["health/overfit_gap"] = float(shown.mean() - unseen.mean()) / gap
         if isinstance(method, Discriminator):
-            logits = [method.expert_is_high(batch, policy) for batch in (held_out, samples)]
+            logits = method.judge(held_out, samples, policy)
             figures["health/held_out_accuracy"] = float((logits[0] > 0).float().mean())
             figures["health/held_out_calibration_error"] = calibration_error(*logits)
         return figures

@@ -45,8 +45,8 @@ class ProgressObserver(SilentObserver):
 
     _SHOWN = {
         "reward gap": "health/reward_gap",
-        "ESS": "gcl/effective_sample_size",
-        "β": "gcl/beta",
+        "ESS": "weights/effective_sample_size",
+        "β": "weights/beta",
         "KL": "policy/kl",
         "σ": "policy/std",
     }

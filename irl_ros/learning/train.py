@@ -176,7 +176,7 @@ class _Run:
         learned = success_figures(rollouts.evaluate(self._policy.arrays(), seeds)) if self._method else cloned
         self._observer.on_progress(2, {})
         labels = [e.success for e in self._demonstrations if e.success is not None]
-        gcl = {k: self._last.get(f"gcl/{k}") for k in ("effective_sample_size", "log_z", "beta")}
+        weights = ("effective_sample_size", "tempered_effective_sample_size", "log_z", "beta")
         return {
             **run_figures(self._demonstrations, self._config),
             "demonstration_success": float(np.mean(labels)) if labels else None,
@@ -192,8 +192,7 @@ class _Run:
             "training_wall_s": round(self._seconds, 2),
             "converged": self._monitor.converged,
             "health": self._monitor.health.table(),
-            **gcl,
-            "tempered_effective_sample_size": self._last.get("gcl/tempered_effective_sample_size"),
+            **{name: self._last.get(f"weights/{name}") for name in weights},
         }
 
     def _save_checkpoint(self) -> Path:

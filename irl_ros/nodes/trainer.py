@@ -63,9 +63,10 @@ class Parameters:
     )
     workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
+    held_out: int = parameter(-1, "demonstrations the reward never sees; -1: one in six", range=(-1, 10**6))
     stop_when_converged: bool = parameter(False, "end when the health figures say that learning has converged")
     maxent_form: str = parameter("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
-    maxent_reward: str = parameter("linear", "maxent: the reward's form, in the cells' features", choices=MAXENT_REWARDS)
+    maxent_reward: str = parameter("linear", "maxent: the reward of the cells' features", choices=MAXENT_REWARDS)
     max_margin_slack: float = parameter(
         1.0, "max_margin: price of slack; 0: no demonstration may be wrong", range=(0.0, 1e9)
     )
@@ -128,6 +129,7 @@ def _train(settings: Parameters, observer: PipeObserver) -> Result:
         seed=settings.seed,
         environment_steps=settings.environment_steps,
         device=settings.device,
+        held_out=None if settings.held_out < 0 else settings.held_out,
         stop_when_converged=settings.stop_when_converged,
         maxent=MaxEntConfig(form=settings.maxent_form, reward=settings.maxent_reward),
         max_margin=MaxMarginConfig(slack=settings.max_margin_slack or None),
