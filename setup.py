@@ -19,6 +19,7 @@ setup(
         "irl_ros_sim.tasks",
     ],
     package_dir={"irl_ros_sim": "sim"},
+    package_data={"irl_ros_sim": ["assets/*.urdf"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/irl_ros"]),
         ("share/irl_ros", ["package.xml"]),

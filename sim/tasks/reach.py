@@ -19,6 +19,9 @@ class ReachEnv(ArmEnv):
     """
 
     task = "reach"
+    success_distance = SUCCESS_DISTANCE
+    start_noise = START_NOISE
+    """[rad] of every joint about its home."""
 
     def __init__(self, **options: Any):
         """`options` as in :class:`ArmEnv`."""
@@ -28,7 +31,7 @@ class ReachEnv(ArmEnv):
 
     def begin(self) -> np.ndarray:
         robot = self.contract.robot
-        start = np.array(robot.home) + self.np_random.uniform(-START_NOISE, START_NOISE, robot.n_joints)
+        start = np.array(robot.home) + self.np_random.uniform(-self.start_noise, self.start_noise, robot.n_joints)
         start = np.clip(start, robot.position_lower, robot.position_upper)
         self.goal = self._draw_goal(self.kinematics.position(start))
         return start
@@ -38,12 +41,12 @@ class ReachEnv(ArmEnv):
         robot = self.contract.robot
         while True:
             goal = self.np_random.uniform(robot.workspace_lower, robot.workspace_upper)
-            if np.linalg.norm(goal - hand) > 2 * SUCCESS_DISTANCE:
+            if np.linalg.norm(goal - hand) > 2 * self.success_distance:
                 return goal
 
     def judge(self) -> tuple[float, dict[str, Any]]:
         distance = float(np.linalg.norm(self.end_effector() - self.goal))
-        return -distance, {"success": distance < SUCCESS_DISTANCE, "distance": distance}
+        return -distance, {"success": distance < self.success_distance, "distance": distance}
 
     def measured(self) -> dict[str, np.ndarray]:
         return {**super().measured(), "goal_position": self.goal}

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from irl_ros.contract import ContractError
-from irl_ros_sim.tasks.arm_env import ArmEnv
+from irl_ros_sim.tasks.keep_out import KeepOutEnv
 
 START_NOISE = 0.005  # [m] along each axis
-LOOK = 12
-"""Physics steps between two looks at where the end effector is: 20 Hz."""
 PILLAR = [0.85, 0.3, 0.2, 0.45]
 
 
-class ReachGridEnv(ArmEnv):
+class ReachGridEnv(KeepOutEnv):
     """Starts in a cell of the grid's start box, near its centre; the goal cell is always the same.
 
     Success: in the goal cell at the end, and never inside the keep-out region, at whatever height. The env's own
@@ -31,12 +29,11 @@ class ReachGridEnv(ArmEnv):
             raise ContractError(f"task {self.contract.task.name}: its env needs a grid")
         self.grid = self.contract.task.grid
         self.goal = self.grid.centres[self.grid.goal_state]
-        self._trespassed = self._shown = False
+        self._shown = False
 
     def begin(self) -> np.ndarray:
         cell = self.np_random.choice(self.grid.start_states)
         hand = self.grid.centres[cell] + self.np_random.uniform(-START_NOISE, START_NOISE, 3)
-        self._trespassed = False
         return self.kinematics.solve(np.array(self.contract.robot.home), hand, iterations=200)
 
     def judge(self) -> tuple[float, dict[str, Any]]:
@@ -48,14 +45,8 @@ class ReachGridEnv(ArmEnv):
         info = {"success": success, "distance": distance, "trespassed": self._trespassed}
         return float(self.grid.task_reward[state]), info
 
-    def _look(self, hand: np.ndarray) -> None:
-        """Remember whether the hand [m] was ever inside the keep-out region."""
-        self._trespassed |= bool(self.grid.keep_out_cells[self.grid.state(hand)])
-
-    def _advance(self, substeps: int) -> None:
-        for done in range(0, substeps, LOOK):
-            self.arm.step(min(LOOK, substeps - done))
-            self._look(self.end_effector())
+    def inside(self, hand: np.ndarray) -> bool:
+        return bool(self.grid.keep_out_cells[self.grid.state(hand)])
 
     def show(self) -> None:
         if not self._shown:
