@@ -3,5 +3,8 @@
 import gymnasium
 
 gymnasium.register(id="irl_ros/Reach-v0", entry_point="irl_ros_sim.tasks.reach:ReachEnv")
+gymnasium.register(id="irl_ros/PlanarReach-v0", entry_point="irl_ros_sim.tasks.planar_reach:PlanarReachEnv")
+gymnasium.register(id="irl_ros/Navigate2D-v0", entry_point="irl_ros_sim.tasks.navigate2d:Navigate2DEnv")
+gymnasium.register(id="irl_ros/Detour-v0", entry_point="irl_ros_sim.tasks.detour:DetourEnv")
 gymnasium.register(id="irl_ros/ReachGrid-v0", entry_point="irl_ros_sim.tasks.reach_grid:ReachGridEnv")
 gymnasium.register(id="irl_ros/PegInsertion-v0", entry_point="irl_ros_sim.tasks.peg_insertion:PegInsertionEnv")

@@ -13,6 +13,8 @@ from irl_ros.kinematics import Kinematics
 
 DEMONSTRATORS = {
     "irl_ros/PegInsertion-v0": "irl_ros_sim.demonstrators_peg_insertion:PegExpert",
+    "irl_ros/Detour-v0": "irl_ros_sim.demonstrators_detour:DetourExpert",
+    "irl_ros/Navigate2D-v0": "irl_ros_sim.demonstrators_detour:DetourExpert",
 }
 """Of env ids whose demonstrator lies in a module of its own: `module:class`."""
 
@@ -77,7 +79,7 @@ class ReachExpert:
         self._tremble = np.zeros(self._contract.action_size)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """Action in [-1, 1], shape (n_joints,), for an observation of the contract, shape (observation_size,)."""
+        """Action in [-1, 1], shape (action_size,), for an observation of the contract, shape (observation_size,)."""
         field, task = self._contract.field, self._contract.task
         self._tremble = 0.7 * self._tremble + 0.7 * self._rng.normal(0.0, self._noise, self._contract.action_size)
         if self._rng.random() < self._pause_rate * task.period:
@@ -85,12 +87,17 @@ class ReachExpert:
         if self._still > 0:
             self._still -= 1
             return np.zeros(self._contract.action_size)
-        to_goal = field(observation, "end_effector_to_goal")
+        step = self.velocity(observation) * task.period
+        if not task.moves_end_effector:
+            step = self._kinematics.displacement(field(observation, "joint_position"), step)
+        calm = min(1.0, float(np.linalg.norm(field(observation, "end_effector_to_goal"))) / 0.1)
+        return np.clip(step / self._contract.max_step + self._tremble * calm, -1.0, 1.0)
+
+    def velocity(self, observation: np.ndarray) -> np.ndarray:
+        """How it wants to move the end effector [m/s], shape (3,)."""
+        to_goal = self._contract.field(observation, "end_effector_to_goal")
         velocity = self.gain * (to_goal + self._lead(to_goal))
-        velocity *= min(1.0, self.speed / max(float(np.linalg.norm(velocity)), 1e-9))
-        step = self._kinematics.displacement(field(observation, "joint_position"), velocity * task.period)
-        action = step / self._contract.max_step + self._tremble * min(1.0, np.linalg.norm(to_goal) / 0.1)
-        return np.clip(action, -1.0, 1.0)
+        return velocity * min(1.0, self.speed / max(float(np.linalg.norm(velocity)), 1e-9))
 
     def _lead(self, to_goal: np.ndarray) -> np.ndarray:
         """Where to aim, relative to the goal [m]: past it, until the hand first comes near."""
