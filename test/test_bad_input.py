@@ -1,4 +1,4 @@
-"""What cannot be learned from is refused in a sentence, before any training or process: in Python, at `irl_ros train`."""
+"""What cannot be learned from is refused in a sentence before any training or process, in Python and `irl_ros train`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ CASES = {
     ),
     "features that the contract lacks": Case(
         ContractError,
-        "feature 'norm(gaol_position)': unknown name 'gaol_position'. Did you mean 'goal_position'? Valid: joint_position",
+        "feature 'norm(gaol_position)': unknown name 'gaol_position'. Did you mean 'goal_position'? Valid: joint",
         ("--reward-features", "norm(gaol_position)"),
         with_features("norm(gaol_position)"),
     ),
@@ -102,7 +102,7 @@ CASES = {
     ),
     "tabular method on a continuous task": Case(
         ConfigError,
-        "method maxent needs a task with a grid of cells, such as reach_grid; reach is continuous: choose another method",
+        "method maxent needs a task with a grid of cells, such as reach_grid; reach is continuous: choose another",
         ("--method", "maxent"),
     ),
     "demonstrations from another contract": Case(

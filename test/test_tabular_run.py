@@ -13,8 +13,9 @@ from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import Contract
 from irl_ros.control.controller import Controller
 from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
-from irl_ros.learning.config import ConfigError, TrainConfig
+from irl_ros.learning.config import ConfigError, MaxEntConfig, TrainConfig
 from irl_ros.learning.observer import SilentObserver
+from irl_ros.learning.tabular_run import TabularRun
 from irl_ros.learning.train import train
 from irl_ros.summary import sentences, write_summary
 
@@ -42,6 +43,16 @@ def test_a_run_ends_in_a_checkpoint_that_drives(demonstrations: Demonstrations, 
     reward = controller.reward_map
     assert reward[GRID.keep_out_cells].max() < reward[~GRID.keep_out_cells].min()
     assert reward.argmax() == GRID.goal_state
+
+
+def test_options_reach_the_method(demonstrations: Demonstrations, tmp_path: Path):
+    options = MaxEntConfig(form="plain", reward="neural", iterations=2, hidden=(4,))
+    config = TrainConfig(method="maxent", maxent=options, workers=1)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    arrays = TabularRun(demonstrations, config, tmp_path, SilentObserver()).learn().arrays
+    assert arrays["network.0.weight"].shape == (4, arrays["mean"].size)
+    config = TrainConfig.from_dict({"method": "max_margin", "max_margin": {"rounds": 1}})
+    assert TabularRun(demonstrations, config, tmp_path, SilentObserver()).learn().metrics["max_margin/rounds"] == 1
 
 
 def test_it_stops_when_asked_to(demonstrations: Demonstrations, tmp_path: Path):

@@ -81,7 +81,7 @@ class Expert:
 
 
 def unlike(visited: Tensor, shown: Tensor, spread: Tensor) -> float:
-    """Mean over visited φ (n, d) of 1 − exp(−½ δ²), δ the distance to the nearest of shown ones (m, d), per spread (d,)."""
+    """Mean over visited φ (n, d) of 1 − exp(−½ δ²), δ the distance to the nearest of shown (m, d), per spread (d,)."""
     away = torch.cdist(visited / spread, shown / spread).min(-1).values
     return float((1 - (-0.5 * away.square()).exp()).mean())
 
@@ -112,7 +112,7 @@ def first_features(batch: Batch) -> np.ndarray:
 
 
 def from_starts(values: np.ndarray, starts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`values` (B, d) of trajectories from `starts` (B, d), as expected from other starts `wanted` (N, d): shape (N, d).
+    """`values` (B, d) of trajectories from `starts` (B, d), as expected from starts `wanted` (N, d): shape (N, d).
 
     Ridge regression, as strong as d trajectories.
     """
@@ -201,7 +201,7 @@ class SampledMaxMargin:
         return self._reward(batch.features, batch.actions)
 
     def reward_arrays(self) -> dict[str, np.ndarray]:
-        """ψ; the mixture: `mixture.weights` (K,), `mixture.features` (K, d), `members.<k>.…` the policies' own arrays."""
+        """ψ, the mixture's weights λ (K,) and features (K, d), and as `members.<k>.…` its policies' own arrays."""
         arrays = {**self._reward.arrays(), "mixture.weights": self._mixture(), "mixture.features": self._means()}
         arrays["expert.features"] = self._expert.mean
         for k, (_, policy) in enumerate(self.window.entries):

@@ -40,7 +40,9 @@ def policy_from_arrays(arrays: Arrays, contract: Contract) -> Policy | tables.Ta
     return (tables.TablePolicy if tables.LOG_POLICY in arrays else Policy).from_arrays(arrays, contract)
 
 
-def reward_from_arrays(arrays: Arrays, contract: Contract) -> Reward | NetworkReward | LinearReward | tables.TableReward:
+def reward_from_arrays(
+    arrays: Arrays, contract: Contract
+) -> Reward | NetworkReward | LinearReward | tables.TableReward:
     """The reward that a checkpoint's arrays hold."""
     return (tables.TableReward if tables.REWARD in arrays else Reward).from_arrays(arrays, contract)
 
