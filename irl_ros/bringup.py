@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import Contract, did_you_mean
+from irl_ros.contract_yaml import task_demonstrations
 from irl_ros.learning.config import check_method
 from irl_ros.options import BringupError, Options, parse
 
@@ -178,7 +179,8 @@ def _record_stage(options: Options) -> Stage:
     human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed}
     teleop = _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human)
     teleop = dataclasses.replace(teleop, terminal=options.teleop == "keyboard")
-    return _conducted(options, "record", (recorder,) if by_hand else (teleop, recorder), options.demonstrations)
+    wanted = options.demonstrations or task_demonstrations(options.task)
+    return _conducted(options, "record", (recorder,) if by_hand else (teleop, recorder), wanted)
 
 
 def _train_stage(options: Options, dataset: str) -> Stage:

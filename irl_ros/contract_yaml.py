@@ -22,7 +22,7 @@ from irl_ros.contract_terms import (
     Topic,
 )
 
-DEFAULT_ROBOT = "panda"
+DEFAULT_ROBOT, DEFAULT_DEMONSTRATIONS = "panda", 5
 
 
 def load_robot(robot: str) -> Robot:
@@ -38,6 +38,15 @@ def load_task(task: str, robot: Robot) -> Task:
 def task_robot(task: str) -> str:
     """The robot that a task's file names as its own; DEFAULT_ROBOT where it names none. Raises ContractError."""
     return str(_read_config("tasks", task).get("robot", DEFAULT_ROBOT))
+
+
+def task_demonstrations(task: str) -> int:
+    """How many demonstrations a task's file asks for; DEFAULT_DEMONSTRATIONS where it says nothing. Raises
+    ContractError."""
+    count = _read_config("tasks", task).get("demonstrations", DEFAULT_DEMONSTRATIONS)
+    if type(count) is not int or count < 1:
+        raise ContractError(f"task {task}: demonstrations must be a whole number from 1 up, not {count!r}")
+    return count
 
 
 def _read_config(kind: str, name: str) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def _near_config(urdf: str, where: str) -> str:
 def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
     where = data["_path"]
     keys = ("_path", "name", "env", "robot", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
-    _check_keys(data, (*keys, "reward_features", "grid", "randomisation", "training"), where)
+    _check_keys(data, (*keys, "reward_features", "grid", "randomisation", "training", "demonstrations"), where)
     action = _take(data, "action", where)
     topics = data.get("topics") or {}
     _check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")

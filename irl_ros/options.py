@@ -33,7 +33,7 @@ class Options:
     dataset: str = option("", "directory of recorded demonstrations; empty: record scripted ones in simulation first")
     checkpoint: str = option("runs/demo/checkpoint", "directory of the checkpoint that drives the robot")
     seed: int = option(0, "everything random comes from it", minimum=0)
-    demonstrations: int = option(5, "successful episodes to record in simulation", minimum=1)
+    demonstrations: int = option(0, "successful episodes to record in simulation; 0: as the task asks", minimum=0)
     episodes: int = option(20, "episodes to drive in simulation", minimum=1)
     steps: int = option(TrainConfig.environment_steps, "control periods of experience in training", minimum=1)
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)

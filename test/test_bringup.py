@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irl_ros.bringup import GRAPHS
+from irl_ros.contract import ContractError, share_directory
 from irl_ros.options import BringupError, Options
 
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
@@ -75,6 +76,19 @@ def test_a_run_lies_in_one_directory():
     assert by_name["demo_recorder"]["out"] == by_name["irl_trainer"]["dataset"] == "here/demonstrations"
     assert by_name["policy_runner"]["checkpoint"] == "here/checkpoint"
     assert by_name["irl_trainer"]["out"] == by_name["session"]["out"] == "here"
+
+
+def test_a_task_says_how_many_demonstrations_it_needs(tmp_path: Path):
+    def recorded(**options) -> int:
+        (session,) = [n for n in GRAPHS["record"].graph(**options).stages[0].nodes if n.executable == "session"]
+        return session.parameters["episodes"]
+
+    assert recorded() == 5 and recorded(task="reach_grid") == 10
+    assert recorded(task="reach_grid", demonstrations=3) == 3
+    none = tmp_path / "none.yaml"
+    none.write_text((share_directory() / "config/tasks/reach.yaml").read_text() + "demonstrations: none\n")
+    with pytest.raises(ContractError, match="demonstrations must be a whole number from 1 up, not 'none'"):
+        recorded(task=str(none))
 
 
 def test_training_records_first_only_without_a_dataset():
