@@ -41,7 +41,7 @@ FORBIDDEN = {  # room → what none of its modules may import, directly
     "irl_ros.control": ROS | SIMULATION | {"torch", "gymnasium"},
     "irl_ros.nodes": SIMULATION,
 }
-METHODS = ("bc", "max_margin", "maxent", "maxent_sampled", "gcl", "gan_gcl", "airl", "gail")
+METHODS = ("bc", "max_margin", "max_margin_sampled", "maxent", "maxent_sampled", "gcl", "gan_gcl", "airl", "gail")
 EVERYWHERE_FORBIDDEN = {"pickle", "cPickle", "dill"}
 
 
