@@ -15,6 +15,8 @@ DEMONSTRATORS = {
     "irl_ros/PegInsertion-v0": "irl_ros_sim.demonstrators_peg_insertion:PegExpert",
     "irl_ros/Detour-v0": "irl_ros_sim.demonstrators_detour:DetourExpert",
     "irl_ros/Navigate2D-v0": "irl_ros_sim.demonstrators_detour:DetourExpert",
+    "irl_ros/Push-v0": "irl_ros_sim.demonstrators_block:PushExpert",
+    "irl_ros/Push-v0": "irl_ros_sim.demonstrators_block:PushExpert",
 }
 """Of env ids whose demonstrator lies in a module of its own: `module:class`."""
 

@@ -10,7 +10,7 @@ import torch
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.bc import MIN_STD, clone, least_squares_loss
 from irl_ros.learning.config import CloneConfig
-from irl_ros.learning.density import DemonstrationDensity, trajectory_log_prob
+from irl_ros.learning.density import MOST_FOLDS, DemonstrationDensity, trajectory_log_prob
 from irl_ros.models.policies import GaussianPolicy
 
 N_INPUTS, N_ACTIONS, HORIZON = 3, 2, 40
@@ -117,6 +117,19 @@ def test_a_held_out_demonstration_is_less_likely_than_under_its_own_fit():
     own = trajectory_log_prob(density.full, demos)
     assert held_out.shape == (4,) and len(density.held_out) == 4
     assert (held_out < own).all()
+
+
+def test_many_demonstrations_are_held_out_in_folds():
+    demos = linear_demonstrations(MOST_FOLDS + 3, 0)
+    habit = torch.zeros(len(demos))
+    habit[[1, MOST_FOLDS + 1]] = 1.0  # these two are of one fold
+    demos = with_actions(demos, demos.actions + habit[:, None, None])
+    density = DemonstrationDensity.fit(demos, SHORT, generator(1))
+    assert len(density.held_out) == len(demos) and len({id(p) for p in density.held_out}) == MOST_FOLDS
+    assert density.held_out[1] is density.held_out[MOST_FOLDS + 1]
+    with torch.no_grad():
+        bias = [(p(demos.inputs[i, :-1]) - demos.actions[i]).mean() for i, p in enumerate(density.held_out)]
+    assert bias[1] < -0.9 and bias[MOST_FOLDS + 1] < -0.9  # neither vouches for the other
 
 
 def test_the_densitys_deviation_is_that_of_held_out_residuals():

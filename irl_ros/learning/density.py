@@ -13,6 +13,10 @@ from irl_ros.learning.config import CloneConfig
 from irl_ros.models.policies import GaussianPolicy
 
 
+MOST_FOLDS = 8
+"""Up to as many demonstrations each is left out alone; of more, every eighth together: fifty clones take minutes."""
+
+
 class DemonstrationDensity(NamedTuple):
     """Clones as densities: `full` for samples, `held_out[i]`, fitted without demonstration i, for demonstration i."""
 
@@ -21,13 +25,14 @@ class DemonstrationDensity(NamedTuple):
 
     @classmethod
     def fit(cls, demonstrations: Batch, config: CloneConfig, generator: torch.Generator) -> DemonstrationDensity:
-        """Leave-one-out: σ is the held-out residuals' root mean square, so that no demonstration vouches for itself."""
+        """Leave-one-out (see MOST_FOLDS): σ is the held-out residuals' root mean square, so that no demonstration vouches for itself."""
         n = len(demonstrations)
         full = clone(demonstrations, config, generator)
         if n == 1:
             return cls(full, (full,))
-        keep = [torch.arange(n) != i for i in range(n)]
-        held_out = tuple(clone(demonstrations[k], config, generator) for k in keep)
+        fold = torch.arange(n) % MOST_FOLDS
+        fits = [clone(demonstrations[fold != k], config, generator) for k in range(min(n, MOST_FOLDS))]
+        held_out = tuple(fits[k] for k in fold)
         residuals = [
             (p(demonstrations.inputs[i, :-1]) - demonstrations.actions[i])[demonstrations.counted[i].bool()]
             for i, p in enumerate(held_out)

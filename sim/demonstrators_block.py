@@ -1,0 +1,138 @@
+"""Scripted demonstrators of the tasks with a block on a table, human-like; see :mod:`irl_ros_sim.experts`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from irl_ros.contract import Contract
+from irl_ros.kinematics import Kinematics
+
+DOWN = (1.0, 0.0, 0.0, 0.0)
+
+
+class HandExpert(ABC):
+    """Moves the end effector, pointing down, as a person would: late, pausing, trembling, a little beside its aim.
+
+    It reacts late (`reaction` [s]), its hand trembles (`noise`, standard deviation of the action, low-pass filtered),
+    it now and then pauses (`pause_rate` [1/s], up to half a second), and what it aims at wanders by some
+    `overshoot` · 10 cm, which it sees and mends.
+    """
+
+    wander_time = 1.0
+    """[s] over which the error of aim is forgotten."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        kinematics: Kinematics,
+        rng: np.random.Generator,
+        noise: float = 0.1,
+        pause_rate: float = 0.15,
+        overshoot: float = 0.1,
+        reaction: float = 0.15,
+    ):
+        self._contract, self._kinematics, self._rng = contract, kinematics, rng
+        self._noise, self._pause_rate, self._overshoot, self._reaction = noise, pause_rate, overshoot, reaction
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last episode; call before each one."""
+        self._still = round(self._rng.uniform(0.0, 2 * self._reaction) * self._contract.task.rate)
+        self._tremble = np.zeros(3)
+        self._aim_error = self._rng.normal(0.0, 0.1 * self._overshoot, 2)
+
+    @abstractmethod
+    def velocity(self, observation: np.ndarray) -> np.ndarray:
+        """Where the end effector shall go [m/s], shape (3,)."""
+
+    def grip(self, observation: np.ndarray) -> float:
+        """The action's gripper element, where the task has one."""
+        return 1.0
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Action in [-1, 1], shape (action_size,), for an observation of the contract, shape (observation_size,)."""
+        task = self._contract.task
+        self._wander(task.period)
+        if self._rng.random() < self._pause_rate * task.period:
+            self._still = round(self._rng.uniform(0.1, 0.5) * task.rate)
+        self._still, resting = max(self._still - 1, 0), self._still > 0
+        velocity = np.zeros(3) if resting else self.velocity(observation)
+        tremble = np.zeros(3) if resting else self._tremble * min(1.0, 4 * np.linalg.norm(velocity) / self.speed)
+        arm = self._arm_action(observation, velocity * task.period, tremble)
+        return np.append(arm, self.grip(observation)) if task.gripper else arm
+
+    speed = 0.3
+    """[m/s]"""
+
+    def _wander(self, period: float) -> None:
+        self._tremble = 0.7 * self._tremble + 0.7 * self._rng.normal(0.0, self._noise, 3)
+        keep = np.exp(-period / self.wander_time)
+        self._aim_error = keep * self._aim_error + np.sqrt(1 - keep**2) * self._rng.normal(0.0, 0.1 * self._overshoot, 2)
+
+    def _arm_action(self, observation: np.ndarray, step: np.ndarray, tremble: np.ndarray) -> np.ndarray:
+        """The arm's elements for a step of the end effector [m], and a tremble in units of the end effector's action."""
+        contract = self._contract
+        if contract.task.moves_end_effector:
+            return np.clip(step / contract.max_step + tremble, -1.0, 1.0)
+        joints = contract.field(observation, "joint_position")
+        step = step + tremble * self.speed * contract.task.period
+        target = self._kinematics.solve(joints, self._kinematics.position(joints) + step, DOWN)
+        return np.clip((target - joints) / contract.max_step, -1.0, 1.0)
+
+
+def towards(offset: np.ndarray, gain: float, speed: float) -> np.ndarray:
+    """A velocity [m/s] along `offset` [m], proportional to it and at most `speed`."""
+    velocity = gain * offset
+    return velocity * min(1.0, speed / max(float(np.linalg.norm(velocity)), 1e-9))
+
+
+def ramp(x: float, low: float, high: float) -> float:
+    """0 below `low`, 1 above `high`, linear between them."""
+    return float(np.clip((x - low) / (high - low), 0.0, 1.0))
+
+
+class PushExpert(HandExpert):
+    """Goes high to the place behind the block, down, and pushes along the line to the mark.
+
+    Everything depends on where hand, block and mark are now: a block that slides off the line is left, and approached
+    again from above. Heights are the end effector's above the block's centre.
+    """
+
+    behind, contact = 0.06, 0.032
+    """Distance of the hand behind the block's centre where it comes down, and where it touches [m]."""
+    clearance = 0.075
+    """Height at which the hand passes over the block [m]."""
+    lowest = 0.0
+    push_speed = 0.15
+    """[m/s]"""
+    near_enough = 0.02
+    """From the mark [m]: the hand rests."""
+
+    def velocity(self, observation: np.ndarray) -> np.ndarray:
+        to_block, to_mark = (
+            self._contract.field(observation, name) for name in ("end_effector_to_object", "object_to_goal")
+        )
+        hand, distance = -to_block, float(np.linalg.norm(to_mark[:2]))
+        if distance < self.near_enough:
+            return np.zeros(3)
+        line = to_mark[:2] / distance
+        across = np.array([-line[1], line[0]])
+        along, off = float(hand[:2] @ line), float(hand[:2] @ across)
+        off -= float(np.clip(self._aim_error[0], -0.02, 0.02))
+        return self._follow(line, across, along, off, float(hand[2]) - self.lowest, distance)
+
+    def _follow(
+        self, line: np.ndarray, across: np.ndarray, along: float, off: float, height: float, distance: float
+    ) -> np.ndarray:
+        """The hand is `along` the line past the block's centre (negative: behind) and `off` the line [m]."""
+        touch = self.contact + (self.behind - self.contact) * ramp(height, 0.01, 0.04)
+        error = float(np.hypot(off, max(0.0, along + touch - 0.008)))
+        lift = self.clearance * ramp(error, 0.02, 0.045)
+        pushing = (1.0 - ramp(error, 0.008, 0.024)) * (1.0 - ramp(height, 0.01, 0.03))
+        may_travel = max(pushing, 1.0 if error < 0.045 else ramp(height, 0.6 * self.clearance, 0.9 * self.clearance))
+        to_place = towards((-self.behind - along) * line - off * across, 4.0, self.speed) * may_travel
+        push = min(self.push_speed, 3.0 * distance) * line - 5.0 * off * across
+        sideways = pushing * push + (1.0 - pushing) * to_place
+        return np.append(sideways, np.clip(5.0 * (lift - height), -0.2, 0.2))
