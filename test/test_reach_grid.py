@@ -326,8 +326,9 @@ def test_the_deployed_table_brings_the_arm_to_the_goal_over_topics(tmp_path: Pat
             client.wait(lambda: maps and states and success, "the reward map and the arm")
             assert not success[-1].data
             enable = SetBool.Request(data=True)
-            client.wait(lambda: client.call(SetBool, "policy_runner/enable", enable).success, "enable")
-            client.wait(lambda: success[-1].data, "the goal")
+            # Enabled again and again: on a busy machine a late joint state halts the runner, as it must.
+            drive = lambda: client.call(SetBool, "policy_runner/enable", enable).success  # noqa: E731
+            client.wait(lambda: drive() and success[-1].data, "the goal")
     data = np.array(maps[-1].data).reshape(GRID.shape[::-1]).T.ravel()
     assert data[GRID.goal_state] == 100 and set(data[GRID.keep_out_cells]) == {0} and set(data) == {0, 50, 100}
     kinematics = arm("panda")[1]
