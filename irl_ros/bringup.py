@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import Contract, did_you_mean
-from irl_ros.contract_yaml import task_demonstrations
-from irl_ros.learning.config import check_method
+from irl_ros.contract_yaml import task_demonstrations, task_robot
+from irl_ros.learning.config import TrainConfig, check_method
 from irl_ros.options import BringupError, Options, parse
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -87,7 +87,9 @@ class Recipe:
         kinds = {spec.name: type(spec.default) for spec in dataclasses.fields(Options)}
         parsed = {name: parse(kinds[name], name, value) for name, value in {**self.defaults, **values}.items()}
         options = Options(**parsed)
+        options = dataclasses.replace(options, robot=options.robot or task_robot(options.task))
         check_method(options.method, Contract.load(options.robot, options.task))
+        TrainConfig.from_options(options, options.task)  # a wrong option in the task's file is found before anything starts
         return self.build(options)
 
 
@@ -194,14 +196,11 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         method=options.method,
         seed=options.seed,
         out=options.out,
-        environment_steps=options.steps,
+        steps=options.steps,
         workers=options.workers,
         device=options.device,
         held_out=options.held_out,
         stop_when_converged=options.stop_when_converged,
-        maxent_form=options.maxent_form,
-        maxent_reward=options.maxent_reward,
-        max_margin_slack=options.max_margin_slack,
         resume=options.resume,
     )
     # Stopped, it saves what it has learned.
@@ -216,10 +215,8 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
-_TRAINING = (
-    *("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged"),
-    *("maxent_form", "maxent_reward", "max_margin_slack", "demonstrations", "noise"),
-)
+_LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged")
+_TRAINING = (*_LEARNING, "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {
     "sim": Recipe(sim_graph, "the simulated arm as a robot", (*_EVERY, *_SIMULATOR), {"real_time_factor": 1.0}),

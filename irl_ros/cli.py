@@ -14,12 +14,14 @@ from typing import Any
 
 from irl_ros.bringup import GRAPHS, BringupError, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, load_robot
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
-from irl_ros.learning.config import ConfigError, MaxEntConfig, MaxMarginConfig, TrainConfig, check_method
+from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+OTHER_ARM = "other_arm"
+"""The variant that changes the robot; the others are the simulated arm's own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--episodes", type=int, default=100, help="episodes")
     evaluate.add_argument("--seed", type=int, default=0, help="start poses and goals come from it")
     evaluate.set_defaults(run=_evaluate)
+    _add_transfer(_add(commands, "transfer", "optimise a policy on a checkpoint's frozen reward in a changed world"))
     report = _add(commands, "report", "write summary.json and report.html of a run")
     report.add_argument("directory", help="run directory")
     report.set_defaults(run=_report)
@@ -126,17 +129,7 @@ def _train(options: argparse.Namespace) -> int:
 def _train_here(options: argparse.Namespace) -> int:
     from irl_ros.learning.train import train  # torch takes seconds to import
 
-    config = TrainConfig(
-        method=options.method,
-        seed=options.seed,
-        environment_steps=options.steps,
-        device=options.device,
-        held_out=None if options.held_out < 0 else options.held_out,
-        stop_when_converged=options.stop_when_converged,
-        maxent=MaxEntConfig(form=options.maxent_form, reward=options.maxent_reward),
-        max_margin=MaxMarginConfig(slack=options.max_margin_slack or None),
-    )
-    config = dataclasses.replace(config, workers=options.workers) if options.workers else config
+    config = TrainConfig.from_options(options, "" if options.env else options.task)
     demonstrations = _demonstrations(options)
     observer = _interruptible_observer()
     result = train(demonstrations, config, options.out, observer, options.resume)
@@ -200,6 +193,46 @@ def _evaluate(options: argparse.Namespace) -> int:
     with Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
         figures = success_figures(rollouts.evaluate(checkpoint.policy_arrays, seeds))
     print(json.dumps({"checkpoint": options.checkpoint, "episodes": options.episodes, **figures}, indent=1))
+    return 0
+
+
+def _add_transfer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--checkpoint", required=True, help="directory of the checkpoint whose reward is frozen")
+    command.add_argument("--variant", required=True, help=f"{OTHER_ARM}, or a variant of the task's simulated arm")
+    command.add_argument("--robot", default="iiwa", help=f"of {OTHER_ARM}: a name in config/robots or a YAML file")
+    command.add_argument("--out", default="runs/transfer", help="run directory: the new checkpoint is written here")
+    command.add_argument("--steps", type=int, default=TrainConfig.environment_steps, help="control periods")
+    command.add_argument("--seed", type=int, default=0, help="everything random comes from it")
+    command.add_argument("--reward", choices=("learned", "true"), default="learned", help="true: the env's own, an oracle")
+    command.add_argument("--workers", type=int, default=TrainConfig().workers, help="simulation processes")
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the policy learns")
+    command.add_argument("--resume", action="store_true", help="go on from the state that a stopped transfer left")
+    command.set_defaults(run=_transfer)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from irl_ros.learning.transfer import ChangedWorld, transfer
+
+    checkpoint = Checkpoint.load(options.checkpoint)
+    contract, variant = checkpoint.contract, options.variant
+    if variant == OTHER_ARM:
+        contract, variant = dataclasses.replace(contract, robot=load_robot(options.robot)), ""
+    config = TrainConfig(
+        seed=options.seed, environment_steps=options.steps, workers=options.workers, device=options.device
+    )
+    observer, true_reward = _interruptible_observer(), options.reward == "true"
+    world = ChangedWorld(contract, variant)
+    result = transfer(checkpoint, world, config, options.out, true_reward, observer, options.resume)
+    observer.close()
+    if result.cancelled:
+        print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
+        return INTERRUPTED
+    figures = result.figures
+    print(
+        f"{options.variant}: the policy as it was succeeds in {figures['policy_as_is_success']:.0%} of "
+        f"{figures['policy_episodes']} episodes, re-optimised on the {options.reward} reward in "
+        f"{figures['policy_success']:.0%}\ncheckpoint: {Path(options.out) / 'checkpoint'}"
+    )
     return 0
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "Topic",
     "did_you_mean",
     "load_robot",
+    "load_task",
     "resolve_path",
     "share_directory",
 ]

@@ -49,6 +49,15 @@ def task_demonstrations(task: str) -> int:
     return count
 
 
+def task_training(task: str) -> dict[str, Any]:
+    """The training options of a task's file, as TrainConfig.from_dict takes them; raises ContractError."""
+    data = _read_config("tasks", task)
+    options = data.get("training") or {}
+    if not isinstance(options, dict):
+        raise ContractError(f"{data['_path']}: training must be a mapping of options, not {options!r}")
+    return options
+
+
 def _read_config(kind: str, name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):

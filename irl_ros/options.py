@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import did_you_mean
-from irl_ros.learning.config import MAXENT_FORMS, MAXENT_REWARDS, METHODS, TrainConfig
+from irl_ros.learning.config import METHODS
 
 TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
 
@@ -26,7 +26,7 @@ def option(default: Any, help: str, unit: str = "", minimum: float | None = None
 class Options:
     """Everything a user may say about a graph; each graph takes the ones that :data:`irl_ros.bringup.GRAPHS` names."""
 
-    robot: str = option("panda", "robot: a name in config/robots or the path of a YAML file")
+    robot: str = option("", "robot: a name in config/robots or the path of a YAML file; empty: the task's own")
     task: str = option("reach", "task: a name in config/tasks or the path of a YAML file")
     method: str = option("gcl", "learning method", choices=METHODS)
     out: str = option("runs/demo", "run directory: demonstrations, checkpoint and results are written here")
@@ -35,14 +35,11 @@ class Options:
     seed: int = option(0, "everything random comes from it", minimum=0)
     demonstrations: int = option(0, "successful episodes to record in simulation; 0: as the task asks", minimum=0)
     episodes: int = option(20, "episodes to drive in simulation", minimum=1)
-    steps: int = option(TrainConfig.environment_steps, "control periods of experience in training", minimum=1)
+    steps: int = option(0, "control periods of experience in training; 0: as the task asks", minimum=0)
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = option(-1, "demonstrations the reward never sees; -1: one in six, so none of five", minimum=-1)
     stop_when_converged: bool = option(False, "end training when its health figures say that it has converged")
-    maxent_form: str = option("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
-    maxent_reward: str = option("linear", "maxent: the reward's form, in the cells' features", choices=MAXENT_REWARDS)
-    max_margin_slack: float = option(1.0, "max_margin: price of slack; 0: no demonstration may be wrong", minimum=0.0)
     resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
     real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)
     gui: bool = option(False, "show the simulated arm in a window")

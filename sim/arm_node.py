@@ -40,7 +40,7 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 @dataclass(frozen=True)
 class Parameters:
-    robot: str = parameter("panda", "robot, a name from the package's config or the path of a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
     seed: int = parameter(
         0, "draws start pose and goal at the next reset", range=(0, 2**31 - 1), read_only=False

@@ -209,8 +209,15 @@ def contradiction(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def hard_margin(directory: Path) -> str:
+    """A task file that asks for the hard margin."""
+    text = (share_directory() / "config/tasks/reach_grid.yaml").read_text()
+    (directory / "hard.yaml").write_text(text + "training: {max_margin: {slack: null}}\n")
+    return str(directory / "hard.yaml")
+
+
 def test_an_infeasible_margin_is_an_error_of_use(contradiction: Path, capsys):
-    arguments = ["--method", "max_margin", "--task", "reach_grid", "--max-margin-slack", "0"]
+    arguments = ["--method", "max_margin", "--task", hard_margin(contradiction)]
     code = cli.main(["train", "--dataset", str(contradiction), "--out", str(contradiction / "out"), *arguments])
     said = capsys.readouterr().err
     assert code == cli.USAGE_ERROR
@@ -220,7 +227,7 @@ def test_an_infeasible_margin_is_an_error_of_use(contradiction: Path, capsys):
 
 def test_the_trainer_node_says_that_a_margin_is_infeasible(contradiction: Path):
     dds = pytest.importorskip("dds")
-    settings = {"method": "max_margin", "task": "reach_grid", "max_margin_slack": 0.0, "workers": 1}
+    settings = {"method": "max_margin", "task": hard_margin(contradiction), "workers": 1}
     settings |= {"dataset": contradiction, "out": contradiction / "out"}
     with dds.domain() as domain, dds.process("irl_ros.nodes.trainer", domain, **settings) as trainer:
         assert trainer.wait(120.0) == cli.USAGE_ERROR, trainer.output

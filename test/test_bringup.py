@@ -10,6 +10,7 @@ import pytest
 
 from irl_ros.bringup import GRAPHS
 from irl_ros.contract import ContractError, share_directory
+from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.options import BringupError, Options
 
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
@@ -136,3 +137,22 @@ def test_health_options_reach_the_trainer():
             stage = next(stage for stage in GRAPHS[graph].graph(**given).stages if stage.name == "train")
             parameters = stage.nodes[0].parameters
             assert (parameters["held_out"], parameters["stop_when_converged"]) == ((2, True) if given else (-1, False))
+
+
+def test_a_task_brings_its_robot_and_its_training(tmp_path: Path):
+    text = (share_directory() / "config/tasks/reach.yaml").read_text()
+    task = tmp_path / "mine.yaml"
+    task.write_text(text + "robot: iiwa\ntraining: {environment_steps: 3000, policy_step: {initial_std: 0.3}}\n")
+    (train,) = GRAPHS["train"].graph(task=str(task), dataset="data").stages
+    assert train.nodes[0].parameters["robot"] == "iiwa" and train.nodes[0].parameters["steps"] == 0
+    config = TrainConfig.from_options(Options(), str(task))
+    assert (config.environment_steps, config.policy_step.initial_std) == (3000, 0.3)
+    told = TrainConfig.from_options(Options(steps=500, workers=3, held_out=1, method="airl"), str(task))
+    assert (told.environment_steps, told.workers, told.held_out, told.method) == (500, 3, 1, "airl")
+    assert GRAPHS["sim"].graph(task=str(task), robot="panda").stages[0].nodes[0].parameters["robot"] == "panda"
+    task.write_text(text + "training: {environment_step: 3000}\n")
+    with pytest.raises(ConfigError, match="unknown option 'environment_step'. Did you mean 'environment_steps'"):
+        GRAPHS["demo"].graph(task=str(task))
+    task.write_text(text + "training: 3000\n")
+    with pytest.raises(ContractError, match="training must be a mapping of options"):
+        GRAPHS["demo"].graph(task=str(task))

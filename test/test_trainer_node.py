@@ -100,7 +100,7 @@ def test_it_answers_and_publishes_while_it_learns_and_cancel_saves(data: Data, t
     with dds.domain() as domain, dds.client(domain) as client:
         log_z = client.collect(Float64, "irl_trainer/metrics/weights/log_z")
         diagnostics = client.collect(DiagnosticArray, "/diagnostics")
-        with dds.process(TRAINER, domain, **data.parameters(tmp_path, environment_steps=10**6)) as trainer:
+        with dds.process(TRAINER, domain, **data.parameters(tmp_path, steps=10**6)) as trainer:
             client.wait(lambda: log_z, "metrics", LONG)
             start, before = time.monotonic(), len(log_z)
             client.wait(lambda: len(log_z) >= before + 5, "five more metrics")
@@ -136,7 +136,7 @@ def test_it_answers_and_publishes_while_it_learns_and_cancel_saves(data: Data, t
 
 
 def test_killed_and_resumed_it_comes_to_the_same_and_leaves_no_orphans(data: Data, uninterrupted: Path, tmp_path):
-    settings = data.parameters(tmp_path, environment_steps=STEPS)
+    settings = data.parameters(tmp_path, steps=STEPS)
     every = TrainConfig.checkpoint_every
     with dds.domain() as domain, dds.process(TRAINER, domain, **settings) as trainer:
         wait_until(lambda: len(metrics(tmp_path)) > every, "a resume state")
@@ -159,7 +159,7 @@ def test_killed_and_resumed_it_comes_to_the_same_and_leaves_no_orphans(data: Dat
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_signals_save_what_was_learned_and_end_every_process(data: Data, tmp_path, number: int):
     with dds.domain() as domain:
-        with dds.process(TRAINER, domain, **data.parameters(tmp_path, environment_steps=10**6)) as trainer:
+        with dds.process(TRAINER, domain, **data.parameters(tmp_path, steps=10**6)) as trainer:
             wait_until(lambda: metrics(tmp_path), "an iteration")
             family = descendants(trainer.pid)
             os.killpg(trainer.pid, number) if number == signal.SIGINT else trainer.send_signal(number)
@@ -172,7 +172,7 @@ def test_signals_save_what_was_learned_and_end_every_process(data: Data, tmp_pat
 @pytest.mark.full
 def test_the_death_of_the_training_process_ends_the_node(data: Data, tmp_path):
     with dds.domain() as domain:
-        with dds.process(TRAINER, domain, **data.parameters(tmp_path, environment_steps=10**6)) as trainer:
+        with dds.process(TRAINER, domain, **data.parameters(tmp_path, steps=10**6)) as trainer:
             wait_until(lambda: metrics(tmp_path), "an iteration")
             (training,) = [p for p in descendants(trainer.pid) if is_training(p)][:1]
             os.kill(training, signal.SIGKILL)
@@ -208,7 +208,7 @@ def test_what_cannot_be_trained_ends_with_exit_code_2_and_the_reason(data: Data,
         (tmp_path / "EMPTY").mkdir()
         change = {"dataset": tmp_path / "EMPTY"}
     with dds.domain() as domain:
-        settings = {**data.parameters(tmp_path, environment_steps=100), **change}
+        settings = {**data.parameters(tmp_path, steps=100), **change}
         with dds.process(TRAINER, domain, **settings) as trainer:
             assert trainer.wait(LONG) == 2, trainer.output
             assert "error: " in trainer.output and message in trainer.output

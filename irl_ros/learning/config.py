@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irl_ros.contract import Contract, ContractError, did_you_mean
+from irl_ros.contract_yaml import task_training
 from irl_ros.models.features import Features
 
 
@@ -256,6 +257,24 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_options(cls, options: Any, task: str) -> TrainConfig:
+        """What the command line or the trainer node was told, over what the file of `task` asks for; "": no task.
+
+        `options` has method, seed, steps (0: as the task asks), workers (0: one per core), device, held_out (-1: one in
+        six) and stop_when_converged. Raises ConfigError, ContractError.
+        """
+        data = task_training(task) if task else {}
+        data.update({name: getattr(options, name) for name in ("method", "seed", "device", "stop_when_converged")})
+        for name, value, unsaid in (
+            ("environment_steps", options.steps, 0),
+            ("workers", options.workers, 0),
+            ("held_out", options.held_out, -1),
+        ):
+            if value != unsaid:
+                data[name] = value
+        return cls.from_dict(data)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -21,10 +21,14 @@ class EnvSpec:
     """Everything a worker needs to make its env."""
 
     contract: Contract
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For the env's constructor: a changed world, or randomisation."""
 
     def make(self, **options: Any) -> gymnasium.Env:
         """The env, without gymnasium's per-step checks; a robot's env gets the contract itself. `options` go to it."""
-        kwargs = {"contract": self.contract, **options} if self.contract.robot is not None else options
+        kwargs = {**self.options, **options}
+        if self.contract.robot is not None:
+            kwargs["contract"] = self.contract
         return gymnasium.make(self.contract.task.env, disable_env_checker=True, max_episode_steps=-1, **kwargs)
 
 

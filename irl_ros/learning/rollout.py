@@ -36,6 +36,8 @@ class Trajectory(NamedTuple):
     actions: np.ndarray
     log_probs: np.ndarray
     length: int
+    env_rewards: np.ndarray
+    """The env's own rewards (H,): for the oracle that a learned reward is held against, never for learning one."""
 
 
 class Outcome(NamedTuple):
@@ -102,15 +104,16 @@ def _sample(policy_arrays: Arrays, seed: int) -> Trajectory:
     horizon, policy = contract.task.horizon, policy_from_arrays(policy_arrays, contract)
     rng = np.random.default_rng([seed, 1])
     observations = np.empty((horizon + 1, contract.observation_size))
-    actions, log_probs = np.zeros((horizon, contract.action_size)), np.zeros(horizon)
+    actions = np.zeros((horizon, contract.action_size))
+    log_probs, env_rewards = np.zeros(horizon), np.zeros(horizon)
     observations[:] = flatten(env.reset(seed=seed)[0], contract)
     for t in range(horizon):
         actions[t], log_probs[t] = policy.sample(observations[t], rng)
-        observation, _, terminated, _, _ = env.step(to_env_action(actions[t], env.action_space))
+        observation, env_rewards[t], terminated, _, _ = env.step(to_env_action(actions[t], env.action_space))
         observations[t + 1 :] = flatten(observation, contract)
         if terminated:
-            return Trajectory(observations, actions, log_probs, t + 1)
-    return Trajectory(observations, actions, log_probs, horizon)
+            return Trajectory(observations, actions, log_probs, t + 1, env_rewards)
+    return Trajectory(observations, actions, log_probs, horizon, env_rewards)
 
 
 def _evaluate(policy_arrays: Arrays, seed: int) -> Outcome:

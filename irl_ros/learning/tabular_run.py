@@ -26,7 +26,7 @@ from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer
 from irl_ros.learning.rollout import Rollouts
 from irl_ros.learning.tabular import TabularResult
-from irl_ros.learning.train import EVALUATION_SEED, Result, _write_json, run_figures, success_figures
+from irl_ros.learning.train import EVALUATION_SEED, Result, write_json, run_figures, success_figures
 from irl_ros.models import likeness
 from irl_ros.models.features import Features
 
@@ -164,5 +164,5 @@ def train_tabular(
         "training_wall_s": round(seconds, 2),
         **result.metrics,
     }
-    _write_json(directory / "training" / "result.json", figures)
+    write_json(directory / "training" / "result.json", figures)
     return Result(checkpoint, figures)

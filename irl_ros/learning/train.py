@@ -86,7 +86,7 @@ class _Run:
         self._demonstrations, self._config, self._observer = demonstrations, config, observer
         self._contract: Contract = demonstrations.contract
         self._directory, self._training = directory, directory / "training"
-        self._device = _device(config.device)
+        self._device = device(config.device)
         self._featurizer = Featurizer(self._contract, self._device)
         self._batch = self._featurizer.demonstrations(demonstrations)
         steps = config.batch_episodes * self._contract.task.horizon
@@ -112,7 +112,7 @@ class _Run:
                 self._policy = self._method.chosen_policy()
             checkpoint = self._save_checkpoint()
             figures = self._evaluate(rollouts)
-        _write_json(self._training / "result.json", figures)
+        write_json(self._training / "result.json", figures)
         return Result(checkpoint, figures)
 
     def _clone(self) -> None:
@@ -159,7 +159,7 @@ class _Run:
     def _iterate(self, rollouts: Rollouts) -> dict[str, float]:
         generator = self._generator(self._iteration + 1)
         first = self._iteration * self._config.batch_episodes
-        seeds = [_episode_seed(self._config.seed, first + k) for k in range(self._config.batch_episodes)]
+        seeds = [episode_seed(self._config.seed, first + k) for k in range(self._config.batch_episodes)]
         samples = self._featurizer.trajectories(rollouts.sample(self._policy.arrays(), seeds))
         metrics = self._method.update(samples, self._policy, self._iteration, generator)
         with torch.no_grad():
@@ -213,7 +213,7 @@ class _Run:
         return path
 
     def _generator(self, stream: int) -> torch.Generator:
-        return torch.Generator().manual_seed(_episode_seed(self._config.seed, stream) ^ 0x5EED)
+        return torch.Generator().manual_seed(episode_seed(self._config.seed, stream) ^ 0x5EED)
 
     def _identity(self) -> dict[str, Any]:
         """What a resume state must agree with."""
@@ -260,18 +260,18 @@ def run_figures(demonstrations: Demonstrations, config: TrainConfig) -> dict[str
     }
 
 
-def _episode_seed(seed: int, k: int) -> int:
+def episode_seed(seed: int, k: int) -> int:
     """The k-th episode's seed, below EVALUATION_SEED."""
     return int(np.random.SeedSequence([seed, k]).generate_state(1)[0] % EVALUATION_SEED)
 
 
-def _device(name: str) -> torch.device:
+def device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda: torch sees no CUDA device here; use cpu or auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(data, indent=1) + "\n")
     temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self.mean = tanh_network([n_inputs, *hidden, n_actions], generator, last_gain=0.01)
         self.log_std = nn.Parameter(torch.zeros(n_actions))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> GaussianPolicy:
+        """The policy whose :meth:`arrays` these are, with its sizes."""
+        n = sum(name.startswith("mean.") and name.endswith(".weight") for name in arrays)
+        shapes = [arrays[f"mean.{k}.weight"].shape for k in range(n)]
+        hidden = tuple(rows for rows, _ in shapes[:-1])
+        policy = cls(shapes[0][1], shapes[-1][0], torch.Generator(), hidden)
+        policy.load_state_dict({name: torch.as_tensor(np.array(value)) for name, value in arrays.items()})
+        return policy
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean action, shape (…, n_actions), for inputs (…, n_inputs)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,31 @@ class LinearReward(nn.Module):
     def arrays(self) -> dict[str, np.ndarray]:
         """For :meth:`irl_ros.models.inference.Reward.from_arrays` and for checkpoints."""
         return {"psi": self.psi.cpu().numpy().copy()}
+
+
+def load_reward(arrays: Mapping[str, np.ndarray]) -> nn.Module:
+    """The reward whose `arrays()` these are, with its sizes, as a module of features and actions."""
+    if "psi" in arrays:
+        reward: nn.Module = LinearReward(len(arrays["psi"]))
+    elif "net.0.weight" in arrays:
+        shapes = _shapes(arrays, "net")
+        n_actions = int(arrays["n_actions"])
+        hidden = tuple(rows for rows, _ in shapes[:-1])
+        reward = NetworkReward(shapes[0][1] - n_actions, torch.Generator(), hidden, n_actions=n_actions)
+    elif "cost.0.weight" in arrays:
+        shapes = _shapes(arrays, "cost")
+        hidden = tuple(rows for rows, _ in shapes)
+        reward = QuadraticReward(shapes[0][1], torch.Generator(), hidden, len(arrays["b"]))
+    else:
+        raise ValueError("these arrays hold no reward of a transition's features")
+    reward.load_state_dict({name: torch.as_tensor(np.array(value)) for name, value in arrays.items()})
+    return reward
+
+
+def _shapes(arrays: Mapping[str, np.ndarray], prefix: str) -> list[tuple[int, int]]:
+    """(outputs, inputs) of each layer."""
+    n = sum(name.startswith(f"{prefix}.") and name.endswith(".weight") for name in arrays)
+    return [arrays[f"{prefix}.{k}.weight"].shape for k in range(n)]
 
 
 class ShapedReward(nn.Module):

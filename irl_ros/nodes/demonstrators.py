@@ -39,7 +39,7 @@ class Settings:
     """Parameters of the teleop node."""
 
     mode: str = parameter("scripted", "who demonstrates", choices=("scripted", "joy", "keyboard"))
-    robot: str = parameter("panda", "robot, a name from the package's config or the path of a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
     seed: int = parameter(0, "scripted: seed of its imperfections", range=(0, 2**31 - 1))
     noise: float = parameter(0.1, "scripted: standard deviation of the tremble, in actions", range=(0.0, 1.0))

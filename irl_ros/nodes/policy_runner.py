@@ -30,7 +30,7 @@ from visualization_msgs.msg import MarkerArray
 
 from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import Contract, ContractError, Topic, load_robot
+from irl_ros.contract import Contract, ContractError, Topic, load_robot, load_task
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.pilot import Pilot, Score
@@ -59,7 +59,7 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 class Parameters:
     """Parameters of the node."""
 
-    robot: str = parameter("panda", "robot: a name in config/robots or a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the one the checkpoint names")
     task: str = parameter("", "task to hold the checkpoint against: a name or a YAML file; empty: the checkpoint's own")
     checkpoint: str = parameter("", "directory of the checkpoint")
 
@@ -72,7 +72,8 @@ def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
     if not directory:
         raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
     checkpoint = Checkpoint.load(directory)
-    here = Contract.load(robot, task) if task else Contract(load_robot(robot), checkpoint.contract.task)
+    parsed = load_robot(robot or checkpoint.contract.robot.name)
+    here = Contract(parsed, load_task(task, parsed) if task else checkpoint.contract.task)
     differences = here.differences(checkpoint.contract)
     if differences:
         raise ContractError(f"checkpoint {directory} does not fit robot {robot!r}: {'; '.join(differences)}")

@@ -32,7 +32,7 @@ from irl_ros.nodes.parameters import declare, parameter
 
 @dataclass(frozen=True)
 class Parameters:
-    robot: str = parameter("panda", "robot, a name from the package's config or the path of a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
     out: str = parameter("demonstrations", "directory for the episodes; one that exists is continued")
     operator: str = parameter("", "who demonstrates; kept in every bag", read_only=False)

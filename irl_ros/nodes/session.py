@@ -52,7 +52,7 @@ class Parameters:
     """Parameters of the node."""
 
     phase: str = parameter("record", "what to conduct", choices=("record", "deploy"))
-    robot: str = parameter("panda", "robot: a name in config/robots or a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task: a name in config/tasks or a YAML file")
     episodes: int = parameter(5, "successful demonstrations to record, or episodes to drive", range=(1, 100_000))
     seed: int = parameter(0, "start poses and goals come from it", range=(0, 2**31 - 1))

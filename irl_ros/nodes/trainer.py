@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +25,7 @@ from irl_ros.checkpoint import CheckpointError
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
-from irl_ros.learning.config import (
-    MAXENT_FORMS,
-    MAXENT_REWARDS,
-    ConfigError,
-    MaxEntConfig,
-    MaxMarginConfig,
-    TrainConfig,
-    check_method,
-)
+from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 from irl_ros.learning.diagnostics import WARNING, Finding
 from irl_ros.learning.observer import ProgressObserver
 from irl_ros.lifetime import die_with_parent
@@ -53,23 +45,16 @@ class Parameters:
     """Parameters of the node."""
 
     dataset: str = parameter("", "directory of recorded demonstrations")
-    robot: str = parameter("panda", "robot: a name in config/robots or a YAML file")
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task: a name in config/tasks or a YAML file")
     method: str = parameter("gcl", "learning method")
     seed: int = parameter(0, "everything random comes from it", range=(0, 2**31 - 1))
     out: str = parameter("runs/train", "run directory: checkpoint and figures are written here")
-    environment_steps: int = parameter(
-        TrainConfig.environment_steps, "control periods of simulated experience", range=(1, 10**9)
-    )
+    steps: int = parameter(0, "control periods of simulated experience; 0: as the task asks", range=(0, 10**9))
     workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = parameter(-1, "demonstrations the reward never sees; -1: one in six", range=(-1, 10**6))
     stop_when_converged: bool = parameter(False, "end when the health figures say that learning has converged")
-    maxent_form: str = parameter("causal", "maxent: plain is for deterministic dynamics alone", choices=MAXENT_FORMS)
-    maxent_reward: str = parameter("linear", "maxent: the reward of the cells' features", choices=MAXENT_REWARDS)
-    max_margin_slack: float = parameter(
-        1.0, "max_margin: price of slack; 0: no demonstration may be wrong", range=(0.0, 1e9)
-    )
     resume: bool = parameter(False, "go on from the state that an unfinished training left in `out`")
 
 
@@ -124,17 +109,7 @@ def _train(settings: Parameters, observer: PipeObserver) -> Result:
     demonstrations, rejected = load_dataset(settings.dataset, contract)
     for reason in rejected:
         print(f"not used: {reason}", file=sys.stderr, flush=True)
-    config = TrainConfig(
-        method=settings.method,
-        seed=settings.seed,
-        environment_steps=settings.environment_steps,
-        device=settings.device,
-        held_out=None if settings.held_out < 0 else settings.held_out,
-        stop_when_converged=settings.stop_when_converged,
-        maxent=MaxEntConfig(form=settings.maxent_form, reward=settings.maxent_reward),
-        max_margin=MaxMarginConfig(slack=settings.max_margin_slack or None),
-    )
-    config = replace(config, workers=settings.workers) if settings.workers else config
+    config = TrainConfig.from_options(settings, settings.task)
     return train(demonstrations, config, settings.out, observer, settings.resume)
 
 
