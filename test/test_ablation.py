@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_gcl import Known, N_FEATURES, batch, flat, generator, learner, policies
+from test_gcl import N_FEATURES, Known, batch, flat, generator, learner, policies
 
 from irl_ros.learning import gcl
 from irl_ros.learning.batch import Batch
