@@ -13,8 +13,8 @@ from irl_ros.motion import gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 
-LOCKED = 1
-"""Index of the joint that is dead in the variant joint_locked: of an arm, the shoulder's pitch."""
+LOCKED = 3
+"""Index of the joint that is dead in the variant joint_locked: the elbow of both arms of seven joints."""
 PAYLOAD = 8.0
 """[kg] at the last link in the variant payload: more than the Panda is rated for, so that its motors give in."""
 
