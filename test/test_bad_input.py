@@ -201,6 +201,29 @@ def contradicting() -> Demonstrations:
     )
 
 
+@pytest.mark.parametrize(
+    "training, sentence",
+    [
+        ("{max_margin: {slak: 2}}", "unknown option 'slak'. Did you mean 'slack'? Valid: slack"),
+        ("{max_margin: 3}", "MaxMarginConfig: 3 is no mapping of options to values"),
+        ("{maxent: {regularisation: 1e-3}}", "option regularisation: '1e-3' is not a float (YAML takes 1e-3 for text"),
+        ("{maxent: {hidden: 32}}", "option hidden: 32 is not a tuple[int, ...]"),
+        ("{maxent: {optimistic: 1}}", "option optimistic: 1 is not a bool"),
+        ("{batch_episodes: true}", "option batch_episodes: True is not a int"),
+        ("{batch_episodes: null}", "option batch_episodes: None is not a int"),
+        ("{maxent: {form: plane}}", "unknown option 'plane'. Did you mean 'plain'? Valid: causal, plain"),
+    ],
+)
+def test_a_task_with_wrong_options_is_refused_before_anything_starts(
+    tmp_path: Path, capsys, monkeypatch, training: str, sentence: str
+):
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda *_a, **_o: pytest.fail("a process was started"))
+    text = (share_directory() / "config/tasks/reach_grid.yaml").read_text()
+    (tmp_path / "task.yaml").write_text(f"{text}training: {training}\n")
+    code = cli.main(["train", "--method", "maxent", "--task", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "out")])
+    assert code == cli.USAGE_ERROR and sentence in capsys.readouterr().err
+
+
 @pytest.fixture
 def contradiction(tmp_path: Path) -> Path:
     """A data set of them."""
