@@ -1,30 +1,43 @@
-"""Demonstrations of the scripted expert, made in memory: for benchmarks of learning, which need no bags."""
+"""Demonstrations of a scripted expert, made in memory: for benchmarks of learning, which need no bags."""
 
 from __future__ import annotations
 
 import irl_ros_sim  # noqa: F401  registers the env
 import numpy as np
-from irl_ros_sim.experts import make_expert
+from irl_ros_sim.experts import Expert, make_expert
 
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations, Episode
 from irl_ros.kinematics import Kinematics
-from irl_ros.learning.environment import EnvSpec
+from irl_ros.learning.environment import EnvSpec, flatten, to_env_action
+
+FAILURES = 20
+"""Failed episodes in all after which an expert is given up."""
 
 
 def scripted(contract: Contract, count: int, seed: int) -> Demonstrations:
-    """`count` episodes of the contract's env, start poses, goals and the demonstrator's faults all from `seed`."""
-    env = EnvSpec(contract).make()
+    """`count` episodes of the contract's own demonstrator, start poses, goals and its faults all from `seed`."""
     expert = make_expert(contract, Kinematics(contract.robot), np.random.default_rng(seed))
-    episodes = []
-    for k in range(count):
+    return demonstrate(contract, expert, count, seed)
+
+
+def demonstrate(contract: Contract, expert: Expert, count: int, seed: int) -> Demonstrations:
+    """`count` successful episodes of `expert`; a person too throws a failed one away and shows another."""
+    env = EnvSpec(contract).make()
+    episodes: list[Episode] = []
+    for k in range(count + FAILURES):
+        if len(episodes) == count:
+            break
         observation, info = env.reset(seed=1000 * seed + k)
         expert.reset()
-        observations, actions = [observation], []
+        observations, actions = [flatten(observation, contract)], []
         for _ in range(contract.task.horizon):
-            actions.append(expert.act(observation))
-            observation, _, _, _, info = env.step(actions[-1])
-            observations.append(observation)
-        episodes.append(Episode(f"expert_{k}", np.array(observations), np.array(actions), success=info["success"]))
+            actions.append(expert.act(observations[-1]))
+            observation, _, _, _, info = env.step(to_env_action(actions[-1], env.action_space))
+            observations.append(flatten(observation, contract))
+        if info.get("success", info.get("is_success")):
+            episodes.append(Episode(f"expert_{k}", np.array(observations), np.array(actions), success=True))
     env.close()
+    if len(episodes) < count:
+        raise RuntimeError(f"the expert of {contract.task.name} failed in more than {FAILURES} of its episodes")
     return Demonstrations(contract, tuple(episodes))
