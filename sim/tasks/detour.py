@@ -10,13 +10,14 @@ from irl_ros.contract import ContractError, did_you_mean
 from irl_ros_sim.discs import DETOUR_RADIUS, Disc
 from irl_ros_sim.tasks.keep_out import KeepOutEnv
 
-START = (0.0, -0.25, 0.0), (0.1, 0.04, 0.1)
-GOAL = (0.0, 0.25, 0.0), (0.1, 0.04, 0.1)
+START = (0.0, -0.25, 0.0), (0.07, 0.04, 0.1)
+GOAL = (0.0, 0.25, 0.0), (0.07, 0.04, 0.1)
 OBSTACLE = {
-    "": ((0.0, 0.0, 0.0), (0.04, 0.03, 0.0)),
-    "obstacle_moved": ((0.0, 0.1, 0.0), (0.04, 0.03, 0.0)),
+    "": ((-0.05, 0.0, 0.0), (0.02, 0.03, 0.0)),
+    "obstacle_moved": ((0.05, 0.0, 0.0), (0.02, 0.03, 0.0)),
 }
-"""By variant. Middle and half width [m] of the box that it is drawn from, from the middle of the robot's workspace."""
+"""By variant. Middle and half width [m] of the box that it is drawn from, from the middle of the robot's workspace. As
+the task is, the shorter way leads past the far side nearly always; with the obstacle moved, past the near one."""
 PILLAR = [0.85, 0.3, 0.2, 0.45]
 HEIGHT = 0.3  # [m] of the pillar in pictures; what it forbids has no end
 
@@ -25,7 +26,8 @@ class DetourEnv(KeepOutEnv):
     """The hand starts on the right of the workspace, the goal lies on the left, and between them stands a pillar.
 
     The end effector shall not be inside the pillar, at whatever height; it stops nothing. Its place is published as
-    the obstacle's, its width is not. Variant obstacle_moved: it stands nearer to the goal than in demonstrations.
+    the obstacle's, its width is not. Variant obstacle_moved: it stands 10 cm farther from the robot, and the shorter way
+    leads past its other side.
     """
 
     task = "detour"
