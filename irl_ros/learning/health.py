@@ -1,7 +1,8 @@
 """The figures that :mod:`irl_ros.learning.diagnostics` judges: measured on batches, without any true reward.
 
 Held-out demonstrations are shown to the clone and to the policy's likeness, but never to the reward. With fewer than
-six demonstrations every one of them is needed; then nothing is held out unless asked for, and there is no over-fit gap.
+six demonstrations every one of them is needed; then nothing is held out unless asked for, and the reward is learned
+without single ones instead, once, for comparison (:mod:`irl_ros.learning.leave_one_out`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.diagnostics import Health
 from irl_ros.learning.discriminator import calibration_error
+from irl_ros.learning.leave_one_out import LeaveOneOut, return_per_step
 from irl_ros.learning.method import Method
 from irl_ros.models.policies import GaussianPolicy
 
@@ -53,27 +55,32 @@ class Split(NamedTuple):
     held_out: Batch
 
 
-def split(demonstrations: Batch, held_out: int | None, generator: torch.Generator) -> Split:
-    """Hold out `held_out` demonstrations, None: one in six. ConfigError when none would be left."""
-    n = len(demonstrations)
+def choose(n: int, held_out: int | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Indices of n demonstrations: those shown, those held out; `held_out` of them, None: one in six. ConfigError."""
     if held_out is not None and not 0 <= held_out < n:
         raise ConfigError(f"held_out is {held_out}: of {n} demonstrations, 0 to {n - 1} can be held out")
     count = n // FEWEST_TO_SPLIT if held_out is None else held_out
     order = torch.randperm(n, generator=generator) if count else torch.arange(n)
-    return Split(demonstrations[order[count:].sort().values], demonstrations[order[:count].sort().values])
+    return order[count:].sort().values, order[:count].sort().values
 
 
-def return_per_step(reward: Tensor, batch: Batch) -> Tensor:
-    """Mean reward over each trajectory's counted steps, shape (B,), from rewards (B, H)."""
-    return (reward * batch.counted).sum(-1) / batch.counted.sum(-1).clamp_min(1.0)
+def split(demonstrations: Batch, held_out: int | None, generator: torch.Generator) -> Split:
+    """Hold out `held_out` demonstrations, None: one in six. ConfigError when none would be left."""
+    shown, kept = choose(len(demonstrations), held_out, generator)
+    return Split(demonstrations[shown], demonstrations[kept])
 
 
-def endings(batch: Batch) -> Tensor:
-    """Reward features of each trajectory's last steps, shape (B, ENDING or fewer, d_φ)."""
+def endings(values: Tensor, batch: Batch) -> Tensor:
+    """Of each trajectory's last steps: `values` (B, H, …) → (B, ENDING or fewer, …)."""
     last = batch.counted.sum(-1).long().clamp_min(1) - 1
-    steps = torch.arange(min(ENDING, batch.features.shape[1]), device=last.device)
+    steps = torch.arange(min(ENDING, values.shape[1]), device=last.device)
     rows = (last[:, None] - steps).clamp_min(0)
-    return batch.features[torch.arange(len(batch), device=last.device)[:, None], rows]
+    return values[torch.arange(len(batch), device=last.device)[:, None], rows]
+
+
+def lead(theirs: Tensor, ours: Tensor) -> float:
+    """By how many standard deviations of ours (M,) the mean of theirs (N,) lies above that of ours."""
+    return float(theirs.mean() - ours.mean()) / (float(ours.std()) + 1e-8)
 
 
 def end_distance(samples: Batch, demonstrations: Batch) -> float:
@@ -83,7 +90,8 @@ def end_distance(samples: Batch, demonstrations: Batch) -> float:
     """
     spread = demonstrations.features[demonstrations.counted.bool()].std(0, correction=0)
     scale = spread.clamp_min(MIN_RELATIVE_SCALE * float(spread.max()) + 1e-12)
-    ours, theirs = endings(samples) / scale, endings(demonstrations).flatten(0, 1) / scale
+    ours, theirs = (endings(batch.features, batch) / scale for batch in (samples, demonstrations))
+    theirs = theirs.flatten(0, 1)
     return float(torch.cdist(ours, theirs.expand(len(ours), -1, -1)).min(-1).values.mean())
 
 
@@ -124,8 +132,9 @@ class Course:
 class Gauge:
     """Measures every iteration; what it remembers of earlier ones is JSON (:meth:`state`)."""
 
-    def __init__(self, demonstrations: Split):
-        self._demonstrations = demonstrations
+    def __init__(self, demonstrations: Split, leave_one_out: LeaveOneOut | None = None):
+        self._demonstrations, self._leave_one_out = demonstrations, leave_one_out
+        self._left_out: dict[str, float] = {}
         self._first_std: float | None = None
         self.course = Course()
 
@@ -139,22 +148,33 @@ class Gauge:
     ) -> dict[str, float]:
         """Figures after an iteration; `metrics` are the method's own and the policy step's."""
         shown = self._demonstrations.shown
-        ours = return_per_step(method.learned_reward(samples), samples)
-        theirs = return_per_step(method.learned_reward(shown), shown)
+        rewards = [(method.learned_reward(batch), batch) for batch in (shown, samples)]
+        theirs, ours = (return_per_step(*pair) for pair in rewards)
         gap = float(theirs.mean() - ours.mean())
         figures = {
             "health/reward_gap": gap,
-            "health/gap_in_deviations": gap / (float(ours.std()) + 1e-8),
+            "health/gap_in_deviations": lead(theirs, ours),
+            "health/end_gap_in_deviations": lead(*(endings(*pair).mean(-1) for pair in rewards)),
             "health/early_ends": float((samples.executed.sum(-1) < samples.counted.sum(-1)).float().mean()),
             "health/demonstration_length": float(shown.counted.mean()),
             "health/end_distance": end_distance(samples, shown),
         }
+        figures["health/lead"] = max(figures["health/gap_in_deviations"], figures["health/end_gap_in_deviations"])
+        if self._leave_one_out is not None:
+            self._left_out, self._leave_one_out = self._of_left_out(samples, policy), None
+        figures.update(self._left_out)
         self.course.add(gap, figures["health/end_distance"])
         figures["health/gap_remaining"] = self.course.gap_remaining
         figures["health/end_drift"] = self.course.end_drift
         if len(held_out := self._demonstrations.held_out):
             figures.update(self._of_held_out(method, samples, policy, held_out, theirs, gap))
         return {**figures, **self._of_metrics(metrics, policy)}
+
+    def _of_left_out(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
+        """In the first iteration, where `policy` still is the one that drew the samples."""
+        with torch.enable_grad():
+            gap = self._leave_one_out.gap(samples, policy)
+        return {} if gap is None else {"health/leave_one_out_gap": gap}
 
     def _of_held_out(
         self, method: Method, samples: Batch, policy: GaussianPolicy, held_out: Batch, shown: Tensor, gap: float
@@ -186,19 +206,19 @@ class Gauge:
 
     def state(self) -> dict[str, Any]:
         """For :meth:`restore`; JSON."""
-        return {"first_std": self._first_std, "gaps": self.course.gaps, "ends": self.course.ends}
+        return {"first_std": self._first_std, "left_out": self._left_out, "gaps": self.course.gaps, "ends": self.course.ends}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
-        self._first_std = state["first_std"]
+        self._first_std, self._left_out, self._leave_one_out = state["first_std"], dict(state["left_out"]), None
         self.course.gaps, self.course.ends = list(state["gaps"]), list(state["ends"])
 
 
 class Monitor:
     """A training's health: measures each iteration, judges it, and says when learning has converged."""
 
-    def __init__(self, demonstrations: Split):
-        self._gauge, self.health = Gauge(demonstrations), Health()
+    def __init__(self, demonstrations: Split, leave_one_out: LeaveOneOut | None = None):
+        self._gauge, self.health = Gauge(demonstrations, leave_one_out), Health()
 
     def observe(
         self, method: Method, samples: Batch, policy: GaussianPolicy, metrics: Mapping[str, float]

@@ -71,6 +71,10 @@ class TabularDemonstrations:
                 f"from state {self.states[i, t]} to state {self.states[i, t + 1]}"
             )
 
+    def some(self, rows: np.ndarray) -> TabularDemonstrations:
+        """Those of the given indices."""
+        return TabularDemonstrations(self.states[rows], self.actions[rows], tuple(self.names[i] for i in rows))
+
     def occupancy(self, mdp: MDP) -> np.ndarray:
         """Discounted visits Σ_t γ^t 1[s_t = s, a_t = a], mean over the demonstrations, shape (S, A)."""
         index = self.states[:, :-1] * mdp.n_actions + self.actions

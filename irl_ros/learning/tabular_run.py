@@ -16,11 +16,14 @@ import torch
 from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import ContractError
 from irl_ros.data.episode import Demonstrations, EpisodeError
-from irl_ros.learning import grid, max_margin, maxent, maxent_sampled
+from irl_ros.learning import grid, max_margin, maxent, maxent_sampled, tabular_health
 from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
+from irl_ros.learning.checks import TABULAR_CHECKS
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
+from irl_ros.learning.diagnostics import Health
 from irl_ros.learning.environment import EnvSpec
+from irl_ros.learning.health import choose
 from irl_ros.learning.mdp import TabularError
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer
@@ -32,7 +35,7 @@ from irl_ros.models.features import Features
 
 
 class Learner(NamedTuple):
-    """A method: how it learns, whether its policy is one of maximum entropy. Its options are TrainConfig's of its name."""
+    """A method: how it learns, whether its policy is of maximum entropy. Its options: TrainConfig's of its name."""
 
     learn: Callable[..., TabularResult]
     soft: bool
@@ -50,12 +53,13 @@ class LoggedObserver:
 
     def __init__(self, observer: Observer, log: MetricsLog):
         self._observer, self._log = observer, log
-        self.iterations, self.stopped = 0, False
+        self.iterations, self.done, self.stopped = 0, 0, False
 
     def on_phase(self, name: str, total: int) -> None:
         self._observer.on_phase(name, total)
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        self.done = done
         if metrics:
             self.iterations += 1
             self._log.write(self.iterations, metrics)
@@ -79,10 +83,13 @@ class TabularRun:
         self._directory, self._observer = directory, observer
         try:
             self._mdp, self._features = grid.mdp_of(contract), grid.features_of(contract)
-            self._cells = grid.tabular_demonstrations(demonstrations)
-            self._cells.check(self._mdp)
+            cells = grid.tabular_demonstrations(demonstrations)
+            cells.check(self._mdp)
         except (TabularError, ContractError) as error:
             raise EpisodeError(str(error)) from None
+        shown, kept = choose(len(cells), config.held_out, torch.Generator().manual_seed(config.seed))
+        self._cells, self._held_out = cells.some(shown.numpy()), cells.some(kept.numpy()) if len(kept) else None
+        self.health = Health(TABULAR_CHECKS)
 
     def learn(self) -> TabularResult | None:
         """Reward and policy; None when the observer stopped it."""
@@ -92,11 +99,21 @@ class TabularRun:
         learner, options = LEARNERS[name], getattr(self._config, name)
         try:
             result = learner.learn(self._mdp, self._features, self._cells, options, generator, observer)
+            if not observer.stopped:
+                self._judge(result, observer)
         except TabularError as error:
             raise ConfigError(f"method {name}: {error}") from None
         finally:
             log.close()
         return None if observer.stopped else result
+
+    def _judge(self, result: TabularResult, observer: LoggedObserver) -> None:
+        """Health, in the last line of the metrics and to the observer."""
+        figures = tabular_health.figures(self._mdp, self._features, self._cells, self._held_out, result)
+        figures = {**result.metrics, **figures}
+        self.health.observe(figures)
+        observer.on_progress(observer.done, figures)
+        observer.on_health(self.health.findings, bool(result.metrics[f"{self._config.method}/converged"]))
 
     def clone_arrays(self) -> dict[str, np.ndarray]:
         """The behaviour clone of the same demonstrations, to compare with: continuous, as for every other task."""
@@ -120,7 +137,11 @@ class TabularRun:
             reward_arrays=grid.reward_arrays(result),
             likeness_arrays=likeness.calibrate([inputs(e.observations) for e in self._demonstrations]),
             urdf=self._contract.robot.urdf_path().read_text(),
-            provenance={**provenance, "config": self._config.to_dict()},
+            provenance={
+                **provenance,
+                "config": self._config.to_dict(),
+                "findings": [finding.to_dict() for finding in self.health.findings],
+            },
         ).save(path)
         return path
 
@@ -162,6 +183,8 @@ def train_tabular(
         "policy_episodes": config.evaluation_episodes,
         "environment_steps": int(result.metrics.get("maxent_sampled/env_steps", 0)),
         "training_wall_s": round(seconds, 2),
+        "converged": bool(result.metrics[f"{config.method}/converged"]),
+        "health": run.health.table(),
         **result.metrics,
     }
     write_json(directory / "training" / "result.json", figures)

@@ -28,6 +28,7 @@ from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 from irl_ros.learning.environment import EnvSpec
 from irl_ros.learning.health import Monitor, split
+from irl_ros.learning.leave_one_out import LeaveOneOut
 from irl_ros.learning.method import Method, Problem, Selective
 from irl_ros.learning.methods import ALTERNATING, CLONE, TABULAR
 from irl_ros.learning.metrics import MetricsLog
@@ -125,9 +126,10 @@ class _Run:
             self._policy.log_std.fill_(math.log(config.policy_step.initial_std))
         value = ValueFunction(self._featurizer.n_inputs, generator).to(self._device)
         demonstrations = split(self._batch, config.held_out, self._generator(HELD_OUT_STREAM))
-        self._monitor = Monitor(demonstrations)
         problem = Problem(demonstrations.shown, config, config.policy_step.discount, generator)
         build = ALTERNATING.get(config.method)
+        needs_all = build is not None and not len(demonstrations.held_out) and len(demonstrations.shown) > 1
+        self._monitor = Monitor(demonstrations, LeaveOneOut(build, problem) if needs_all else None)
         self._method: Method | None = build(problem) if build else None
         holds_entropy = self._method is not None and self._method.reward_holds_entropy
         bonus = 0.0 if holds_entropy else config.policy_step.entropy_weight

@@ -12,8 +12,9 @@ TITLE = "Health of the training"
 HEAD = ("", "at the end", "wrong", "verdict")
 NO_OVERFIT_GAP = (
     "Whether the reward has memorised the demonstrations was not measured: none was held out. With six or more, one in "
-    "six is; with fewer, the option held_out asks for it."
+    "six is; the option held_out asks for one of fewer, or for more."
 )
+OVERFIT = ("over-fit gap", "over-fit gap, one left out")
 
 
 def health(show: Exhibition) -> Section:
@@ -24,7 +25,7 @@ def health(show: Exhibition) -> Section:
     found = [row["finding"] for row in rows if row["finding"]]
     body = "".join(f'<p class="note">{escape(_sentence(finding))}</p>' for finding in found)
     body += table([_row(row) for row in rows], HEAD)
-    if not any(row["name"] == "over-fit gap" for row in rows) and show.reward is not None:
+    if not any(row["name"] in OVERFIT for row in rows) and show.reward is not None:
         body += missing(NO_OVERFIT_GAP)
     verdict = "Learning had converged by these figures." if show.run.facts.get("converged") else ""
     intro = f"<p>None of these figures knows the true reward. {verdict}</p>"
