@@ -26,7 +26,7 @@ VISIBLE_SLACK = 1e-6
 """Below this a slack is the solver's rounding."""
 
 
-class SolverError(RuntimeError):
+class SolverError(ConfigError):
     """The solver gave up on a program that has a solution; the message holds its status."""
 
 
