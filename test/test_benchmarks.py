@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -109,3 +110,34 @@ def test_the_ablation_table_marks_what_beats_the_whole_method(monkeypatch):
     assert whole[3:5] == ["0.80 0.70 0.60", "0.70, 0.60"] and whole[5:7] == ["3 3 3", "3, 3"]
     assert lcr[2] == "**1.00, 1.00**" and lcr[4] == "0.70, 0.60" and lcr[6] == "4, 4"
     assert mono[2] == "0.50, 0.50" and mono[5:7] == ["– – –", "–, –"]
+
+
+@pytest.mark.parametrize("target, rollouts, judged", [("0.5", 4, 2), ("0.9", None, 3)])
+def test_the_samples_benchmark_counts_rollouts_to_the_target(monkeypatch, tmp_path, capsys, target, rollouts, judged):
+    """Three iterations of two rollouts whose policies succeed in 0.25, 0.5 and 0.75 of the episodes."""
+    samples = benchmark("samples", monkeypatch)
+
+    def train(demonstrations, config, directory, keeper) -> None:
+        assert len(demonstrations) == 1 and config.environment_steps == 6 * 50 and config.checkpoint_every == 1
+        keeper.policies += [{"success": success} for success in (0.25, 0.5, 0.75)]
+        (Path(directory) / "training").mkdir()
+        figures = {"behaviour_cloning_success": 0.0, "policy_success": 0.75, "training_wall_s": 1.0}
+        (Path(directory) / "training" / "result.json").write_text(json.dumps(figures))
+
+    class Rollouts(contextlib.nullcontext):
+        def __init__(self, spec, workers):
+            super().__init__(self)
+
+        def evaluate(self, policy, seeds):
+            return policy
+
+    monkeypatch.setattr(samples, "train", train)
+    monkeypatch.setattr(samples, "Rollouts", Rollouts)
+    monkeypatch.setattr(samples, "success_figures", dict)
+    options = ["--task", "reach", "--demonstrations", "1", "--seeds", "3", "--rollouts", "6", "--batch", "2"]
+    path = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["samples.py", *options, "--target", target, "--json", str(path)])
+    samples.main()
+    (run,) = json.loads(path.read_text())["runs"]
+    assert (run["rollouts_to_target"], run["rollouts"], len(run["curve"])) == (rollouts, 6, judged)
+    assert f"| 3 | 0.00 | {rollouts or '–'} | 0.75 | 6 |" in capsys.readouterr().out
