@@ -18,7 +18,7 @@ from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.diagnostics import Health
 from irl_ros.learning.discriminator import calibration_error
-from irl_ros.learning.leave_one_out import LeaveOneOut, return_per_step
+from irl_ros.learning.leave_one_out import TOLD_APART, LeaveOneOut, return_per_step
 from irl_ros.learning.method import Method
 from irl_ros.models.policies import GaussianPolicy
 
@@ -167,7 +167,8 @@ class Gauge:
         figures["health/gap_remaining"] = self.course.gap_remaining
         figures["health/end_drift"] = self.course.end_drift
         if len(held_out := self._demonstrations.held_out):
-            figures.update(self._of_held_out(method, samples, policy, held_out, theirs, gap))
+            apart = gap if figures["health/gap_in_deviations"] > TOLD_APART else None
+            figures.update(self._of_held_out(method, samples, policy, held_out, theirs, apart))
         return {**figures, **self._of_metrics(metrics, policy)}
 
     def _of_left_out(self, samples: Batch, policy: GaussianPolicy) -> dict[str, float]:
@@ -177,11 +178,13 @@ class Gauge:
         return {} if gap is None else {"health/leave_one_out_gap": gap}
 
     def _of_held_out(
-        self, method: Method, samples: Batch, policy: GaussianPolicy, held_out: Batch, shown: Tensor, gap: float
+        self, method: Method, samples: Batch, policy: GaussianPolicy, held_out: Batch, shown: Tensor, gap: float | None
     ) -> dict[str, float]:
-        """`shown` (N,): the return per step of the demonstrations that the reward saw, `gap` above that of rollouts."""
+        """`shown` (N,): the return per step of the demonstrations that the reward saw, `gap` above that of rollouts; None
+        where they lie too near for a share of it to say anything.
+        """
         figures = {}
-        if gap > 0:
+        if gap is not None:
             unseen = return_per_step(method.learned_reward(held_out), held_out)
             figures["health/overfit_gap"] = float(shown.mean() - unseen.mean()) / gap
         if isinstance(method, Discriminator):
