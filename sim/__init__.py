@@ -9,3 +9,4 @@ gymnasium.register(id="irl_ros/Detour-v0", entry_point="irl_ros_sim.tasks.detour
 gymnasium.register(id="irl_ros/ReachGrid-v0", entry_point="irl_ros_sim.tasks.reach_grid:ReachGridEnv")
 gymnasium.register(id="irl_ros/Push-v0", entry_point="irl_ros_sim.tasks.push:PushEnv")
 gymnasium.register(id="irl_ros/PegInsertion-v0", entry_point="irl_ros_sim.tasks.peg_insertion:PegInsertionEnv")
+gymnasium.register(id="irl_ros/PickPlace-v0", entry_point="irl_ros_sim.tasks.pick_place:PickPlaceEnv")

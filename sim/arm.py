@@ -159,6 +159,10 @@ class Arm:
         self._start = np.array(joint_position, dtype=float)
         self._follower.reset(self._start)
 
+    def set_solver_iterations(self, iterations: int) -> None:
+        """Of Bullet's constraint solver in each step."""
+        self._bullet.setPhysicsEngineParameter(numSolverIterations=iterations)
+
     def set_gains(self, factor: float) -> None:
         """Stiffness of the joints' controllers, as a factor of the default's."""
         self._gains = [factor * self.position_gain] * self._n, [self.velocity_gain] * self._n
@@ -194,6 +198,17 @@ class Arm:
                 force=gripper.force,
                 maxVelocity=FINGER_SPEED,
             )
+
+    def couple_fingers(self) -> None:
+        """Make the gripper's two fingers move as one, as a gear does; by themselves they let a held thing slide along.
+
+        Call before :meth:`remember`.
+        """
+        first, second = self._fingers
+        gear = self._bullet.createConstraint(
+            self.body, first, self.body, second, pybullet.JOINT_GEAR, [1, 0, 0], [0, 0, 0], [0, 0, 0]
+        )
+        self._bullet.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=50)
 
     def finger_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions [m] and velocities [m/s] of the gripper's joints, each of shape (n_fingers,)."""
@@ -316,11 +331,30 @@ class Arm:
         self._bullet.resetBasePositionAndOrientation(body, list(position), list(orientation))
         self._bullet.resetBaseVelocity(body, [0, 0, 0], [0, 0, 0])
 
+    def forget_contacts(self) -> None:
+        """Drop what Bullet remembers of contacts that are no more; call while bodies touch nothing, before placing them.
+
+        Else the next contact of the same two bodies starts from the last episode's, and differs by some micrometres.
+        """
+        self._bullet.performCollisionDetection()
+
     def body_pose(self, body: int) -> tuple[np.ndarray, np.ndarray]:
         """Position [m], shape (3,), and orientation (x, y, z, w), w ≥ 0, shape (4,), of a body in the base frame."""
         position, orientation = self._bullet.getBasePositionAndOrientation(body)
         q = np.array(orientation)
         return np.array(position), -q if q[3] < 0 else q
+
+    def body_speed(self, body: int) -> float:
+        """Speed of a body's centre [m/s]."""
+        return float(np.linalg.norm(self._bullet.getBaseVelocity(body)[0]))
+
+    def body_mass_friction(self, body: int) -> np.ndarray:
+        """Mass [kg] and lateral friction of a body, shape (2,)."""
+        return np.array(self._bullet.getDynamicsInfo(body, -1)[:2])
+
+    def touches(self, body: int) -> bool:
+        """Whether any part of the arm touches a body."""
+        return any(point[8] <= 1e-3 for point in self._bullet.getContactPoints(self.body, body))
 
     def set_friction(self, body: int, friction: float) -> None:
         """Lateral friction coefficient of a body; Bullet multiplies the two bodies' that touch."""

@@ -16,9 +16,13 @@ class HandExpert(ABC):
     """Moves the end effector, pointing down, as a person would: late, pausing, trembling, a little beside its aim.
 
     It reacts late (`reaction` [s]), its hand trembles (`noise`, standard deviation of the action, low-pass filtered),
-    it now and then pauses (`pause_rate` [1/s], up to half a second), and what it aims at wanders by some
-    `overshoot` · 10 cm, which it sees and mends.
+    it now and then pauses (`pause_rate` [1/s], up to half a second) or slips (2 · `noise` times a second, some 3 cm any
+    way), and what it aims at wanders by some `overshoot` · 10 cm. It sees and mends all that: without the mending
+    among the demonstrations their clone would not know the way back.
     """
+
+    slip_speed = 0.12
+    """[m/s]"""
 
     wander_time = 1.0
     """[s] over which the error of aim is forgotten."""
@@ -40,7 +44,7 @@ class HandExpert(ABC):
     def reset(self) -> None:
         """Forget the last episode; call before each one."""
         self._still = round(self._rng.uniform(0.0, 2 * self._reaction) * self._contract.task.rate)
-        self._tremble = np.zeros(3)
+        self._tremble, self._slip, self._slipping = np.zeros(3), np.zeros(3), 0
         self._aim_error = self._rng.normal(0.0, 0.1 * self._overshoot, 2)
 
     @abstractmethod
@@ -54,11 +58,14 @@ class HandExpert(ABC):
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Action in [-1, 1], shape (action_size,), for an observation of the contract, shape (observation_size,)."""
         task = self._contract.task
-        self._wander(task.period)
+        self._err(task.period)
         if self._rng.random() < self._pause_rate * task.period:
             self._still = round(self._rng.uniform(0.1, 0.5) * task.rate)
         self._still, resting = max(self._still - 1, 0), self._still > 0
         velocity = np.zeros(3) if resting else self.velocity(observation)
+        if self._slipping > 0:
+            self._slipping -= 1
+            velocity = self._slip
         tremble = np.zeros(3) if resting else self._tremble * min(1.0, 4 * np.linalg.norm(velocity) / self.speed)
         arm = self._arm_action(observation, velocity * task.period, tremble)
         return np.append(arm, self.grip(observation)) if task.gripper else arm
@@ -66,8 +73,11 @@ class HandExpert(ABC):
     speed = 0.3
     """[m/s]"""
 
-    def _wander(self, period: float) -> None:
+    def _err(self, period: float) -> None:
         self._tremble = 0.7 * self._tremble + 0.7 * self._rng.normal(0.0, self._noise, 3)
+        if self._rng.random() < 2 * self._noise * period:
+            self._slipping, direction = round(self._rng.uniform(0.15, 0.35) / period), self._rng.normal(size=3)
+            self._slip = self.slip_speed * direction / np.linalg.norm(direction)
         keep = np.exp(-period / self.wander_time)
         self._aim_error = keep * self._aim_error + np.sqrt(1 - keep**2) * self._rng.normal(0.0, 0.1 * self._overshoot, 2)
 
@@ -136,3 +146,60 @@ class PushExpert(HandExpert):
         push = min(self.push_speed, 3.0 * distance) * line - 5.0 * off * across
         sideways = pushing * push + (1.0 - pushing) * to_place
         return np.append(sideways, np.clip(5.0 * (lift - height), -0.2, 0.2))
+
+
+class PickPlaceExpert(HandExpert):
+    """Goes over the block, down, grasps, lifts, carries, puts down, lets go and rises.
+
+    What it does depends on where hand, block and goal are now and on the gripper's opening: a block that was lost is
+    grasped again.
+    """
+
+    hover, carry = 0.07, 0.05
+    """Heights above the block's centre before grasping it, and of the carried block above its goal [m]."""
+    holding = 0.05
+    """Openings below hold a block, if it is there [m]."""
+    grasp_distance = 0.012
+
+    def velocity(self, observation: np.ndarray) -> np.ndarray:
+        to_block, to_goal, opening = self._see(observation)
+        if self._placed(to_goal):
+            wanted = np.array([0.0, 0.0, self.hover + to_block[2]]) * (opening > 0.06)
+            return towards(wanted, 4.0, self.speed)
+        return self._carry(to_goal) if self._holds(to_block, opening) else self._approach(to_block)
+
+    def grip(self, observation: np.ndarray) -> float:
+        """Closed at the block, open elsewhere and at the goal."""
+        to_block, to_goal, opening = self._see(observation)
+        if self._placed(to_goal):
+            return 1.0
+        return -1.0 if np.linalg.norm(to_block) < self.grasp_distance or self._holds(to_block, opening) else 1.0
+
+    def _see(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        field = self._contract.field
+        to_block, to_goal = field(observation, "end_effector_to_object"), field(observation, "object_to_goal")
+        return to_block, to_goal, float(field(observation, "gripper_opening")[0])
+
+    def _placed(self, to_goal: np.ndarray) -> bool:
+        return bool(np.linalg.norm(to_goal[:2]) < 0.025 and to_goal[2] > -0.012)
+
+    def _holds(self, to_block: np.ndarray, opening: float) -> bool:
+        return bool(opening < self.holding and np.linalg.norm(to_block) < 0.025)
+
+    def _approach(self, to_block: np.ndarray) -> np.ndarray:
+        """Over the block, then down, keeping the fingers clear of it."""
+        off = to_block[:2] + 0.5 * np.clip(self._aim_error, -0.02, 0.02) * ramp(-to_block[2], 0.01, 0.05)
+        height = self.hover * ramp(float(np.linalg.norm(off)), 0.01, 0.03)
+        sideways = towards(off, 4.0, self.speed)
+        if np.linalg.norm(off) > 0.03:
+            sideways = sideways * ramp(-to_block[2], 0.4 * self.hover, 0.8 * self.hover)
+        return np.append(sideways, np.clip(5.0 * (to_block[2] + height), -0.2, 0.2))
+
+    def _carry(self, to_goal: np.ndarray) -> np.ndarray:
+        """Up, over to the goal, down."""
+        off = to_goal[:2] + 0.5 * np.clip(self._aim_error, -0.02, 0.02)
+        height = self.carry * ramp(float(np.linalg.norm(off)), 0.012, 0.035)
+        sideways = towards(off, 4.0, self.speed) * ramp(-to_goal[2], 0.0, 0.6 * self.carry)
+        if np.linalg.norm(off) < 0.035:
+            sideways = towards(off, 4.0, self.speed)
+        return np.append(sideways, np.clip(5.0 * (to_goal[2] + height), -0.2, 0.2))

@@ -17,6 +17,7 @@ DEMONSTRATORS = {
     "irl_ros/Navigate2D-v0": "irl_ros_sim.demonstrators_detour:DetourExpert",
     "irl_ros/Push-v0": "irl_ros_sim.demonstrators_block:PushExpert",
     "irl_ros/Push-v0": "irl_ros_sim.demonstrators_block:PushExpert",
+    "irl_ros/PickPlace-v0": "irl_ros_sim.demonstrators_block:PickPlaceExpert",
 }
 """Of env ids whose demonstrator lies in a module of its own: `module:class`."""
 

@@ -14,6 +14,8 @@ from irl_ros.learning.config import CloneConfig
 from irl_ros.models.policies import GaussianPolicy
 
 MIN_STD = 0.05
+MINIBATCH = 1000
+"""Rows of a gradient step, drawn anew for each; up to as many are all used in every step."""
 
 
 def least_squares_loss(policy: GaussianPolicy, inputs: Tensor, actions: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -30,8 +32,9 @@ def clone(demonstrations: Batch, config: CloneConfig, generator: torch.Generator
     optimiser = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     for _ in range(config.steps):
-        noise = config.input_noise * torch.randn(inputs.shape, generator=generator).to(inputs.device)
-        loss, _ = least_squares_loss(policy, inputs + noise, actions)
+        x, a = _minibatch(inputs, actions, generator)
+        noise = config.input_noise * torch.randn(x.shape, generator=generator).to(x.device)
+        loss, _ = least_squares_loss(policy, x + noise, a)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -40,3 +43,10 @@ def clone(demonstrations: Batch, config: CloneConfig, generator: torch.Generator
         residual = (policy(inputs) - actions).square().mean(0).sqrt()
         policy.log_std.copy_(residual.clamp_min(MIN_STD).log())
     return policy
+
+
+def _minibatch(inputs: Tensor, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    if len(inputs) <= MINIBATCH:
+        return inputs, actions
+    rows = torch.randint(len(inputs), (MINIBATCH,), generator=generator).to(inputs.device)
+    return inputs[rows], actions[rows]

@@ -13,8 +13,8 @@ from irl_ros.learning.config import CloneConfig
 from irl_ros.models.policies import GaussianPolicy
 
 
-MOST_FOLDS = 8
-"""Up to as many demonstrations each is left out alone; of more, every eighth together: fifty clones take minutes."""
+MOST_FOLDS = 5
+"""Up to as many demonstrations each is left out alone; of more, every fifth together: fifty clones take minutes."""
 
 
 class DemonstrationDensity(NamedTuple):

@@ -16,6 +16,8 @@ BLOCK = 0.04
 """Side of the block [m]."""
 BLOCK_MASS, BLOCK_FRICTION, TABLE_FRICTION = 0.2, 0.5, 0.8
 """[kg] and coefficients; Bullet multiplies those of the two that touch, and the Panda's fingers have 1."""
+PARKED = (0.5, 0.0, 2.0)
+"""Where the block is while the world is reset [m], touching nothing."""
 POINTING_DOWN = (1.0, 0.0, 0.0, 0.0)
 START_HEIGHT, START_NOISE = 0.12, 0.05
 """Where the end effector starts: this far above the table's middle, give or take the noise in the plane [m]."""
@@ -40,7 +42,7 @@ class TabletopEnv(ArmEnv):
     def build(self) -> None:
         half, height = BLOCK / 2, TABLE_TOP / 2
         self.table = self.arm.add_body([0.3, 0.4, height], [0.55, 0.0, height], 0.0, TABLE_COLOUR, TABLE_FRICTION)
-        self.block = self.arm.add_body([half] * 3, self.start, BLOCK_MASS, BLOCK_COLOUR, BLOCK_FRICTION)
+        self.block = self.arm.add_body([half] * 3, PARKED, BLOCK_MASS, BLOCK_COLOUR, BLOCK_FRICTION)
 
     def begin(self) -> np.ndarray:
         self.start, self.goal = self.draw()
@@ -53,6 +55,7 @@ class TabletopEnv(ArmEnv):
         raise NotImplementedError
 
     def place(self) -> None:
+        self.arm.forget_contacts()
         self.arm.place_body(self.block, self.start)
 
     def vary(self, drawn: dict[str, float]) -> None:
