@@ -103,6 +103,11 @@ def test_wheel_holds_every_module(wheel):
         assert f"irl_ros_sim/{path.relative_to(ROOT / 'sim')}" in wheel
 
 
+def test_wheel_holds_the_robots_of_its_own(wheel):
+    own = [path.name for path in (ROOT / "sim" / "assets").iterdir()]
+    assert "panda_peg.urdf" in own and all(f"irl_ros_sim/assets/{name}" in wheel for name in own)
+
+
 def test_wheel_holds_config_launch_files_and_marker(wheel):
     share = "irl_ros-{}.data/data/share/".format(SETUP["version"])
     for pattern in ("config/*.yaml", "config/*/*.yaml", "launch/*.launch.py", "package.xml"):
