@@ -3,8 +3,8 @@
     python benchmark/simulation.py [--json FILE] [--peer-environment DIRECTORY]
 
 `irl_ros/Reach-v0` against panda-gym 3.0.7's PandaReach with joint control, both at 20 actions a second and 12 physics
-steps of 1/240 s per action; bare PyBullet is `stepSimulation` alone in a world with our settings, its arm at rest. All
-take turns in one run, so that a busy machine slows each of them; a ratio is that of the medians of env steps/s.
+steps of 1/240 s per action; bare PyBullet is a world with our settings whose motors are told where to go once an
+action, and `stepSimulation`. All take turns in one run, so that a busy machine slows each of them; a ratio is that of the medians of env steps/s.
 """
 
 from __future__ import annotations
@@ -40,12 +40,17 @@ def step(env: gymnasium.Env, n: int) -> float:
 
 
 def bare(env: gymnasium.Env, n: int) -> float:
-    """Seconds of the physics steps of `n` actions alone."""
+    """Seconds of the physics of `n` actions alone: motors told where to go once an action, then `stepSimulation`."""
     env.reset(seed=0)
-    client, steps = env.arm.client, n * physics_steps(env)
+    arm, home = env.arm, np.array(env.contract.robot.home)
+    targets = (home + np.random.default_rng(0).uniform(-0.3, 0.3, (n, len(home)))).tolist()
     start = time.perf_counter()
-    for _ in range(steps):
-        pybullet.stepSimulation(physicsClientId=client)
+    for target in targets:
+        pybullet.setJointMotorControlArray(
+            arm.body, arm.joints, pybullet.POSITION_CONTROL, targetPositions=target, physicsClientId=arm.client
+        )
+        for _ in range(physics_steps(env)):
+            pybullet.stepSimulation(physicsClientId=arm.client)
     return time.perf_counter() - start
 
 

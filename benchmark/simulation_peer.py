@@ -6,6 +6,7 @@ With that many physics steps of that length [s] per action. Reads numbers of env
 answers each with the seconds they took.
 """
 
+import os
 import sys
 import time
 
@@ -15,6 +16,8 @@ import panda_gym  # noqa: F401  registers the env
 
 
 def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # PyBullet prints its arguments
     env = gymnasium.make("PandaReach-v3", control_type="joints")
     simulation = env.unwrapped.sim
     simulation.n_substeps, simulation.timestep = int(sys.argv[1]), float(sys.argv[2])
@@ -26,7 +29,7 @@ def main() -> None:
             if k % 50 == 0:
                 env.reset(seed=k)
             env.step(actions[k % 50])
-        print(time.perf_counter() - start, flush=True)
+        print(time.perf_counter() - start, file=answers, flush=True)
 
 
 if __name__ == "__main__":

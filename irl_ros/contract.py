@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,12 +100,12 @@ class Contract:
     def action_size(self) -> int:
         return self.task.action_size
 
-    @property
+    @cached_property
     def max_joint_step(self) -> np.ndarray:
         """The most that each joint may move in one control period [rad], shape (n_joints,)."""
         return np.minimum(self.task.max_speed, np.array(self.robot.velocity_limit)) * self.task.period
 
-    @property
+    @cached_property
     def max_step(self) -> np.ndarray:
         """Displacement of action 1 in one control period, shape (task.arm_action_size,): of joints [rad], or of the end
         effector [m]."""

@@ -44,16 +44,18 @@ class Kinematics:
 
     def position(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame [m], shape (3,), from joint positions [rad], shape (n_joints,)."""
-        self._set(joint_position)
-        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
-        return self._data.oMf[self._frame].translation.copy()
+        return self._pose(joint_position).translation.copy()
 
     def orientation(self, joint_position: np.ndarray) -> np.ndarray:
         """End effector in the base frame: unit quaternion (x, y, z, w), shape (4,), the sign nearer to the home pose's."""
-        self._set(joint_position)
-        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
-        q = pinocchio.Quaternion(self._data.oMf[self._frame].rotation).coeffs()
+        q = pinocchio.Quaternion(self._pose(joint_position).rotation).coeffs()
         return -q if q @ self._reference < 0 else q.copy()
+
+    def _pose(self, joint_position: np.ndarray) -> pinocchio.SE3:
+        """End effector in the base frame."""
+        self._set(joint_position)
+        pinocchio.forwardKinematics(self._model, self._data, self._q)
+        return pinocchio.updateFramePlacement(self._model, self._data, self._frame)
 
     def jacobian(self, joint_position: np.ndarray) -> np.ndarray:
         """d position / d joint_position [m/rad], shape (3, n_joints)."""
@@ -105,9 +107,7 @@ class Kinematics:
         self, joint_position: np.ndarray, position: np.ndarray, orientation: Sequence[float] | None
     ) -> np.ndarray:
         """From where the end effector is to where it should be, as `displacement` takes it."""
-        self._set(joint_position)
-        pinocchio.framesForwardKinematics(self._model, self._data, self._q)
-        pose = self._data.oMf[self._frame]
+        pose = self._pose(joint_position)
         error = position - pose.translation
         if orientation is None:
             return error

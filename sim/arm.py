@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,11 @@ class TrajectoryFollower:
         """Rest at `position`, forgetting any trajectory."""
         zero = np.zeros_like(position)
         self._set(JointTrajectory(np.zeros(1), np.array(position)[None], zero[None]))
-        self.elapsed = 0.0
+        self.elapsed, self._now = 0.0, (np.array(position), zero)
 
     def follow(self, trajectory: JointTrajectory) -> None:
         """Replace the running trajectory; its times count from now."""
-        position, velocity = (row[0] for row in self.sample(np.array([self.elapsed])))
+        position, velocity = self._now
         self._set(
             JointTrajectory(
                 np.concatenate([[0.0], trajectory.times]),
@@ -73,7 +74,9 @@ class TrajectoryFollower:
         """The next `n` references a `time_step` [s] apart: positions (n, n_joints), velocities (n, n_joints)."""
         times = self.elapsed + time_step * np.arange(1, n + 1)
         self.elapsed = times[-1]
-        return self.sample(times)
+        positions, velocities = self.sample(times)
+        self._now = positions[-1].copy(), velocities[-1].copy()
+        return positions, velocities
 
     def sample(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reference at `times` [s], shape (k,), after the running trajectory's start; cubic Hermite segments."""
@@ -115,18 +118,24 @@ class Arm:
         with _silence():
             self._bullet = bullet_client.BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
         self.client = self._bullet._client
+        # The client wrapper looks every function up anew, which costs more than what is called in every step.
+        here = {"physicsClientId": self.client}
+        self._step_physics = partial(pybullet.stepSimulation, **here)
+        self._joint_states = partial(pybullet.getJointStates, **here)
+        self._drive = partial(pybullet.setJointMotorControlArray, controlMode=pybullet.POSITION_CONTROL, **here)
         self._bullet.setAdditionalSearchPath(pybullet_data.getDataPath())
         self._bullet.setPhysicsEngineParameter(
             numSolverIterations=solver_iterations, fixedTimeStep=TIME_STEP, deterministicOverlappingPairs=1
         )
         self._bullet.setGravity(0, 0, -9.81)
         self.body = self._bullet.loadURDF(str(robot.urdf_path()), useFixedBase=True)
-        self._joints, self._forces = self._find_joints()
+        self.joints, self._forces = self._find_joints()
         if not collisions:
             for link in range(-1, self._bullet.getNumJoints(self.body)):
                 self._bullet.setCollisionFilterGroupMask(self.body, link, 0, 0)
         self._n = robot.n_joints
         self._locked: list[int] = []
+        self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self.set_gains(1.0)
         self._clean = self._bullet.saveState()
         self._floor: int | None = None
@@ -147,8 +156,9 @@ class Arm:
 
     def reset(self, joint_position: np.ndarray) -> None:
         """Rest at `joint_position` [rad]; forgets commands, velocities and the solver's caches of earlier episodes."""
+        self._measured = None
         self._bullet.restoreState(self._clean)
-        for joint, value in zip(self._joints, joint_position):
+        for joint, value in zip(self.joints, joint_position):
             self._bullet.resetJointState(self.body, joint, float(value), 0.0)
         for joint, value in self._fixed:
             self._bullet.resetJointState(self.body, joint, value, 0.0)
@@ -165,7 +175,10 @@ class Arm:
 
     def set_gains(self, factor: float) -> None:
         """Stiffness of the joints' controllers, as a factor of the default's."""
-        self._gains = [factor * self.position_gain] * self._n, [self.velocity_gain] * self._n
+        self._gains = {
+            "positionGains": [factor * self.position_gain] * self._n,
+            "velocityGains": [self.velocity_gain] * self._n,
+        }
 
     def lock_joint(self, name: str) -> None:
         """A dead joint: from the next :meth:`reset` on it stays where that put it, whatever is commanded."""
@@ -177,7 +190,7 @@ class Arm:
 
     def add_payload(self, mass: float) -> None:
         """A mass [kg] at the last link that the arm's joints carry, for good."""
-        link = self._joints[-1]
+        link = self.joints[-1]
         self.set_mass(self.body, self._bullet.getDynamicsInfo(self.body, link)[0] + mass, link)
 
     def reset_gripper(self, opening: float) -> None:
@@ -217,8 +230,11 @@ class Arm:
 
     def state(self) -> tuple[np.ndarray, np.ndarray]:
         """Measured joint positions [rad] and velocities [rad/s], each of shape (n_joints,)."""
-        states = self._bullet.getJointStates(self.body, self._joints)
-        return np.array([s[0] for s in states]), np.array([s[1] for s in states])
+        if self._measured is None:
+            states = self._joint_states(self.body, self.joints)
+            self._measured = np.array([s[0] for s in states]), np.array([s[1] for s in states])
+        position, velocity = self._measured
+        return position.copy(), velocity.copy()
 
     def command(self, trajectory: JointTrajectory) -> None:
         """Follow `trajectory` from now on, starting at the current reference."""
@@ -247,23 +263,14 @@ class Arm:
 
     def step(self, n: int = 1) -> None:
         """Advance physics by `n` steps of `time_step`."""
-        bullet, body, joints = self._bullet, self.body, self._joints
+        drive = partial(self._drive, self.body, self.joints, forces=self._forces, **self._gains)
         positions, velocities = self._references(n)
         for joint in self._locked:
             positions[:, joint], velocities[:, joint] = self._start[joint], 0.0
-        position_gains, velocity_gains = self._gains
         for position, velocity in zip(positions.tolist(), velocities.tolist()):
-            bullet.setJointMotorControlArray(
-                body,
-                joints,
-                pybullet.POSITION_CONTROL,
-                targetPositions=position,
-                targetVelocities=velocity,
-                forces=self._forces,
-                positionGains=position_gains,
-                velocityGains=velocity_gains,
-            )
-            bullet.stepSimulation()
+            drive(targetPositions=position, targetVelocities=velocity)
+            self._step_physics()
+        self._measured = None
 
     def _references(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """References of the next `n` steps: positions [rad] and velocities [rad/s], each (n, n_joints).
