@@ -104,48 +104,46 @@ def ramp(x: float, low: float, high: float) -> float:
 
 
 class PushExpert(HandExpert):
-    """Goes high to the place behind the block, down, and pushes along the line to the mark.
+    """Goes high to the place behind the block, down, pushes along the line to the mark, and rises when it is there.
 
-    Everything depends on where hand, block and mark are now: a block that slides off the line is left, and approached
-    again from above. Heights are the end effector's above the block's centre.
+    Everything depends on where hand, block and mark are now: where the block slides off the line the hand rises and
+    comes again. Rising, and never resting low, keeps the states of pushing free of other wishes: a clone of someone
+    who backs off instead, or who rests at the block when done, stands still in between.
     """
 
     behind, contact = 0.06, 0.032
     """Distance of the hand behind the block's centre where it comes down, and where it touches [m]."""
     clearance = 0.075
-    """Height at which the hand passes over the block [m]."""
-    lowest = 0.0
+    """Height at which the hand passes over the block, above its centre [m]."""
     push_speed = 0.15
     """[m/s]"""
-    near_enough = 0.02
-    """From the mark [m]: the hand rests."""
+    near_enough, still_near = 0.02, 0.035
+    """From the mark [m]: the hand rises; and it stays up as long as the block is so near."""
 
     def velocity(self, observation: np.ndarray) -> np.ndarray:
-        to_block, to_mark = (
-            self._contract.field(observation, name) for name in ("end_effector_to_object", "object_to_goal")
-        )
-        hand, distance = -to_block, float(np.linalg.norm(to_mark[:2]))
-        if distance < self.near_enough:
-            return np.zeros(3)
-        line = to_mark[:2] / distance
+        field = self._contract.field
+        hand, to_mark = -field(observation, "end_effector_to_object"), field(observation, "object_to_goal")[:2]
+        height, distance = float(hand[2]), float(np.linalg.norm(to_mark))
+        near = self.near_enough + (self.still_near - self.near_enough) * ramp(height, 0.0, 0.5 * self.clearance)
+        if distance < near:
+            return np.array([0.0, 0.0, self._rise(self.clearance - height)])
+        line = to_mark / distance
         across = np.array([-line[1], line[0]])
-        along, off = float(hand[:2] @ line), float(hand[:2] @ across)
-        off -= float(np.clip(self._aim_error[0], -0.02, 0.02))
-        return self._follow(line, across, along, off, float(hand[2]) - self.lowest, distance)
+        off = float(hand[:2] @ across) - float(np.clip(self._aim_error[0], -0.02, 0.02))
+        return self._follow(line, across, float(hand[:2] @ line), off, height)
 
-    def _follow(
-        self, line: np.ndarray, across: np.ndarray, along: float, off: float, height: float, distance: float
-    ) -> np.ndarray:
+    def _rise(self, climb: float) -> float:
+        return float(np.clip(5.0 * climb, -0.2, 0.2))
+
+    def _follow(self, line: np.ndarray, across: np.ndarray, along: float, off: float, height: float) -> np.ndarray:
         """The hand is `along` the line past the block's centre (negative: behind) and `off` the line [m]."""
-        touch = self.contact + (self.behind - self.contact) * ramp(height, 0.01, 0.04)
-        error = float(np.hypot(off, max(0.0, along + touch - 0.008)))
-        lift = self.clearance * ramp(error, 0.02, 0.045)
-        pushing = (1.0 - ramp(error, 0.008, 0.024)) * (1.0 - ramp(height, 0.01, 0.03))
-        may_travel = max(pushing, 1.0 if error < 0.045 else ramp(height, 0.6 * self.clearance, 0.9 * self.clearance))
-        to_place = towards((-self.behind - along) * line - off * across, 4.0, self.speed) * may_travel
-        push = min(self.push_speed, 3.0 * distance) * line - 5.0 * off * across
-        sideways = pushing * push + (1.0 - pushing) * to_place
-        return np.append(sideways, np.clip(5.0 * (lift - height), -0.2, 0.2))
+        low = 1.0 - ramp(height, 0.012, 0.04)
+        touch = self.contact + (self.behind - self.contact) * (1.0 - low)
+        misplaced = ramp(float(np.hypot(off, max(0.0, along + touch - 0.008))), 0.012, 0.03)
+        push = self.push_speed * line - 3.0 * off * across
+        to_place = towards((-self.behind - along) * line - off * across, 4.0, self.speed)
+        sideways = (1.0 - misplaced) * low * push + (1.0 - low) * to_place
+        return np.append(sideways, self._rise(self.clearance * misplaced - height))
 
 
 class PickPlaceExpert(HandExpert):
