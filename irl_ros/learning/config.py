@@ -26,8 +26,9 @@ class CloneConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     """Decoupled; with five demonstrations the unregularised clone is far worse."""
-    input_noise: float = 0.1
-    """Standard deviation added to the scaled inputs, anew in every step."""
+    input_noise: float = 0.02
+    """Standard deviation added to the scaled inputs, anew in every step. On five recorded demonstrations of reach, three
+    sets: 0 gives clones of 0.48 0.62 0.64, 0.02 of 0.62 0.64 0.80, 0.1 of 0.38 0.28 0.60."""
 
 
 @dataclass(frozen=True)
