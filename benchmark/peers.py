@@ -55,8 +55,8 @@ def python(directory: Path) -> Path | None:
 class Peer:
     """`script` run by the peers' Python: takes a line of JSON on stdin, answers each with one on stdout."""
 
-    def __init__(self, python: Path, script: str, *arguments: str | Path):
-        command = [python, Path(__file__).with_name(script), *arguments]
+    def __init__(self, python: Path, script: str | Path, *arguments: str | Path):
+        command = [python, Path(__file__).parent / script, *arguments]
         environment = {**os.environ, **THREADS}
         environment.pop("PYTHONPATH", None)
         self._script = script

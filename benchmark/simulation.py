@@ -25,7 +25,7 @@ import peers
 import pybullet
 
 ROUNDS, STEPS = 9, 400
-TASK = "irl_ros/Reach-v0"
+TASK, PEER = "irl_ros/Reach-v0", "simulation_peer.py"
 
 
 def step(env: gymnasium.Env, n: int) -> float:
@@ -120,7 +120,7 @@ def main() -> None:
     ours = {"ours": lambda n: step(env, n), "bare": lambda n: bare(env, n), "two_workers": workers.step}
     peer = None
     if python:
-        peer = peers.Peer(python, "simulation_peer.py", str(physics_steps(env)), str(env.arm.time_step))
+        peer = peers.Peer(python, PEER, str(physics_steps(env)), str(env.arm.time_step))
         ours["panda_gym"] = peer.ask
     try:
         rates = measure(ours, arguments.rounds, arguments.steps)

@@ -21,8 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-os.environ.update(THREADS)  # before numpy
+import peers
+
+os.environ.update(peers.THREADS)  # before numpy
 
 import numpy as np  # noqa: E402
 from scipy import sparse  # noqa: E402
@@ -30,10 +31,7 @@ from scipy import sparse  # noqa: E402
 from irl_ros.learning.maxent import MaxEntConfig, learn, posterior  # noqa: E402
 from irl_ros.learning.tabular import MDP, sample, soft_backward, soft_forward  # noqa: E402
 
-PEER = Path(__file__).with_name("tabular_peer.py")
-PEER_TORCH = ("torch==2.13.0", "setuptools<81", "numpy<2")  # first, else gigabytes of CUDA packages may come along
-PEER_PINS = ("imitation==1.0.1", "gymnasium==0.29.1", "stable-baselines3==2.2.1", "numpy<2", "setuptools<81")
-PEER_PINS += ("datasets<3",)
+PEER = "tabular_peer.py"
 SIDE, HORIZON, SLIP = 20, 40, 0.2
 ROUNDS, ITERATIONS = 9, 10
 LARGE = (400, 250)
@@ -54,44 +52,6 @@ def grid(width: int, height: int, horizon: int, slip: float) -> MDP:
     return MDP(sparse.csr_array((chances, (rows, columns)), (following.size, len(cells))), initial, horizon)
 
 
-def peer_python(directory: Path) -> Path | None:
-    """The Python of the peer's virtual environment, which is made when it is missing; None where that fails."""
-    python, ready = directory / "bin" / "python", directory / "ready"
-    if not ready.exists():
-        print(f"making {directory} for imitation 1.0.1 (minutes, once)", file=sys.stderr)
-        installs = [[python, "-m", "pip", "install", "--quiet", *pins] for pins in (PEER_TORCH, PEER_PINS)]
-        for command in ([sys.executable, "-m", "venv", "--clear", directory], *installs):
-            if subprocess.run(command).returncode:  # it has said why
-                return None
-        ready.touch()
-    return python
-
-
-class Peer:
-    """`imitation` in a process of its own, which waits for its turn."""
-
-    def __init__(self, python: Path, problem: Path, answer: Path):
-        command = [python, PEER, problem, answer]
-        environment = {**os.environ, **THREADS}
-        environment.pop("PYTHONPATH", None)
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def seconds(self, iterations: int) -> list[float]:
-        """Wall seconds of each iteration."""
-        self._process.stdin.write(f"{iterations}\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{PEER.name} ended with exit code {self._process.wait()}; its error is above")
-        return json.loads(line)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-
 def own_seconds(mdp: MDP, reward: np.ndarray, iterations: int) -> list[float]:
     seconds = []
     for _ in range(iterations):
@@ -110,12 +70,12 @@ def compare(python: Path, slip: float) -> dict[str, float]:
         problem, answer = Path(directory, "problem.npz"), Path(directory, "answer.npz")
         dense = mdp.transition.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
         np.savez(problem, transition=dense, reward=reward, initial=mdp.initial, horizon=HORIZON)
-        peer, ours, theirs = Peer(python, problem, answer), [], []
+        peer, ours, theirs = peers.Peer(python, PEER, problem, answer), [], []
         try:
-            peer.seconds(1), own_seconds(mdp, table, 1)  # both warm
+            peer.ask(1), own_seconds(mdp, table, 1)  # both warm
             for _ in range(ROUNDS):
                 ours += own_seconds(mdp, table, ITERATIONS)
-                theirs += peer.seconds(ITERATIONS)
+                theirs += peer.ask(ITERATIONS)
         finally:
             peer.close()
         occupancy = np.load(answer)["occupancy"]
@@ -143,18 +103,13 @@ def large(width: int, height: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument(
-        "--peer-environment",
-        type=Path,
-        default=Path.home() / ".cache" / "irl_ros" / "imitation-1.0.1",
-        help="virtual environment of imitation 1.0.1, made when missing (default: %(default)s)",
-    )
+    peers.add_argument(parser)
     parser.add_argument("--only-large", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only_large:
         print(json.dumps(large(*arguments.only_large)))
         return
-    python = peer_python(arguments.peer_environment.absolute())
+    python = peers.python(arguments.peer_environment)
     cases = {"slippery": compare(python, SLIP), "deterministic": compare(python, 0.0)} if python else {}
     command = [sys.executable, __file__, "--only-large", *map(str, LARGE)]
     alone = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -49,6 +49,15 @@ def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(name)
 
 
+def python_of_ours(environment: Path) -> None:
+    """A peers' environment that is this one."""
+    (environment / "bin").mkdir(parents=True)
+    python = environment / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (environment / "ready").touch()
+
+
 @pytest.fixture
 def tabular(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmark/tabular.py with sizes that take no time."""
@@ -67,11 +76,7 @@ def run(module: ModuleType, environment: Path, path: Path, monkeypatch: pytest.M
 def test_the_tabular_benchmark_writes_its_figures_and_agrees_with_a_naive_peer(tabular, tmp_path, monkeypatch):
     peer, environment = tmp_path / "peer.py", tmp_path / "environment"
     peer.write_text(NAIVE_PEER)
-    (environment / "bin").mkdir(parents=True)
-    python = environment / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    (environment / "ready").touch()
+    python_of_ours(environment)
     monkeypatch.setattr(tabular, "PEER", peer)
     run(tabular, environment, tmp_path / "figures.json", monkeypatch)
     found = json.loads((tmp_path / "figures.json").read_text())
@@ -141,3 +146,46 @@ def test_the_samples_benchmark_counts_rollouts_to_the_target(monkeypatch, tmp_pa
     (run,) = json.loads(path.read_text())["runs"]
     assert (run["rollouts_to_target"], run["rollouts"], len(run["curve"])) == (rollouts, 6, judged)
     assert f"| 3 | 0.00 | {rollouts or '–'} | 0.75 | 6 |" in capsys.readouterr().out
+
+
+SLEEPING_PEER = """
+import json, sys, time
+for line in sys.stdin:
+    time.sleep(0.01 * int(line))
+    print(0.01 * int(line), flush=True)
+"""
+"""Speaks simulation_peer.py's protocol: a hundred env steps a second."""
+
+
+def test_the_simulation_benchmark_writes_its_ratios(monkeypatch, tmp_path):
+    simulation = benchmark("simulation", monkeypatch)
+    (tmp_path / "peer.py").write_text(SLEEPING_PEER)
+    python_of_ours(tmp_path / "environment")
+    monkeypatch.setattr(simulation, "PEER", tmp_path / "peer.py")
+    options = ["--rounds", "1", "--steps", "20", "--json", str(tmp_path / "figures.json")]
+    monkeypatch.setattr(sys, "argv", ["simulation.py", *options, "--peer-environment", str(tmp_path / "environment")])
+    simulation.main()
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["panda_gym_steps_per_s"] == pytest.approx(100)
+    assert found["panda_gym_ratio"] == pytest.approx(found["ours_steps_per_s"] / 100)
+    assert found["pybullet_ratio"] == pytest.approx(found["ours_steps_per_s"] / found["bare_steps_per_s"])
+    assert found["two_worker_ratio"] == pytest.approx(found["two_workers_steps_per_s"] / found["ours_steps_per_s"])
+
+
+def test_the_transfer_table_has_every_seed_and_the_median(monkeypatch):
+    transfer = benchmark("transfer", monkeypatch)
+    runs = [
+        {"variant": variant, "seed": seed, **{column: 0.1 * seed + shift for column in transfer.COLUMNS}}
+        for variant, shift in (("payload", 0.0), ("obstacle_moved", 0.5))
+        for seed in (0, 1, 2)
+    ]
+    first, second = (line.strip("| ").split(" | ") for line in transfer.table(runs).splitlines()[2:])
+    assert first[:3] == ["payload", "reach", "0.00 0.10 0.20 (0.10)"] and len(first) == 2 + len(transfer.COLUMNS)
+    assert second[:3] == ["obstacle_moved", "detour", "0.50 0.60 0.70 (0.60)"]
+
+
+def test_learning_counts_env_steps_to_success(monkeypatch):
+    learning = benchmark("learning", monkeypatch)
+    runs = [{"curve": {"1000": 0.2, "2000": s}, "cpu_s": c} for s, c in ((0.96, 10), (0.9, 30), (0.97, 20))]
+    row = learning.row("reach", 5, "irl_ros", "gcl", runs)
+    assert row == ["reach", "5", "irl_ros gcl", "0.96 0.90 0.97", "0.96, 0.90", "2000 – 2000", "20"]
