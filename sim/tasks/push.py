@@ -18,7 +18,7 @@ class PushEnv(TabletopEnv):
     """Success: the block's centre within 5 cm of the mark at the end."""
 
     task = "push"
-    solver_iterations = 35
+    solver_iterations = 50
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
         while True:
