@@ -201,6 +201,7 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         device=options.device,
         held_out=options.held_out,
         stop_when_converged=options.stop_when_converged,
+        randomise=options.randomise,
         resume=options.resume,
     )
     # Stopped, it saves what it has learned.
@@ -215,7 +216,7 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
-_LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged")
+_LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
 _TRAINING = (*_LEARNING, "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {

@@ -58,7 +58,6 @@ LEARNING_CHOICES = (
     "task.policy_inputs",
     "task.reward_features",
     "task.grid.features",
-    "task.randomisation",
 )
 """Fields of a contract that a recording does not depend on."""
 
@@ -175,12 +174,12 @@ class Contract:
     def differences(self, other: Contract, recorded: bool = False) -> list[str]:
         """What differs, field by field ("robot.joint_names: … here, … there"); empty when the contracts fit.
 
-        The URDF's path is not compared: machines keep it in different places; nor is a gripper that the task leaves
-        alone. With `recorded`, neither is what only
+        The URDF's path is not compared: machines keep it in different places; nor is what a simulation randomises, nor a
+        gripper that the task leaves alone. With `recorded`, neither is what only
         learning chooses: a bag serves any simulated env, horizon, policy inputs and reward features.
         """
         mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
-        left_out = ("robot.urdf", *(LEARNING_CHOICES if recorded else ()))
+        left_out = ("robot.urdf", "task.randomisation", *(LEARNING_CHOICES if recorded else ()))
         gripper = self.needs_gripper or other.needs_gripper
         names = [n for n in dict.fromkeys([*mine, *theirs]) if n not in left_out]
         names = [n for n in names if gripper or not n.startswith("robot.gripper")]

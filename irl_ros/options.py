@@ -39,6 +39,7 @@ class Options:
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = option(-1, "demonstrations the reward never sees; -1: one in six, so none of five", minimum=-1)
+    randomise: bool = option(False, "draw the task's randomisation anew in every simulated episode of training")
     stop_when_converged: bool = option(False, "end training when its health figures say that it has converged")
     resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
     real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)

@@ -149,6 +149,7 @@ def test_a_task_brings_its_robot_and_its_training(tmp_path: Path):
     assert (config.environment_steps, config.policy_step.initial_std) == (3000, 0.3)
     told = TrainConfig.from_options(Options(steps=500, workers=3, held_out=1, method="airl"), str(task))
     assert (told.environment_steps, told.workers, told.held_out, told.method) == (500, 3, 1, "airl")
+    assert TrainConfig.from_options(Options(randomise=True), str(task)).randomise and not told.randomise
     assert GRAPHS["sim"].graph(task=str(task), robot="panda").stages[0].nodes[0].parameters["robot"] == "panda"
     task.write_text(text + "training: {environment_step: 3000}\n")
     with pytest.raises(ConfigError, match="unknown option 'environment_step'. Did you mean 'environment_steps'"):

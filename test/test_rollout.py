@@ -11,6 +11,7 @@ import time
 import warnings
 from pathlib import Path
 
+import expert_demonstrations
 import gymnasium
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import torch
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.episode import Demonstrations, Episode
 from irl_ros.learning.batch import Featurizer
+from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.environment import (
     EnvSpec,
     env_contract,
@@ -29,6 +31,7 @@ from irl_ros.learning.environment import (
     to_env_action,
 )
 from irl_ros.learning.rollout import Rollouts, Trajectory
+from irl_ros.learning.train import train
 from irl_ros.models.policies import GaussianPolicy
 
 REACH = Contract.load("panda", "reach")
@@ -297,3 +300,16 @@ def test_a_spec_makes_robots_from_their_own_contract():
         assert env.unwrapped.contract == SHORT_REACH and isinstance(env, gymnasium.Env)
     finally:
         env.close()
+
+
+def test_a_randomised_training_samples_a_randomised_world(tmp_path):
+    config = TrainConfig(environment_steps=16, batch_episodes=2, workers=1, evaluation_episodes=1, device="cpu")
+    demonstrations = expert_demonstrations.demonstrations(SHORT_REACH, 2)
+    plain, drawn, again = (
+        train(demonstrations, dataclasses.replace(config, randomise=randomise), tmp_path / name).figures
+        for name, randomise in (("plain", False), ("drawn", True), ("again", True))
+    )
+    assert plain["policy_return"] != drawn["policy_return"] == again["policy_return"]
+    fixed = dataclasses.replace(REACH, task=dataclasses.replace(SHORT_REACH.task, randomisation=()))
+    with pytest.raises(ConfigError, match="names no ranges under randomisation"):
+        train(Demonstrations(fixed, demonstrations.episodes), dataclasses.replace(config, randomise=True), tmp_path)

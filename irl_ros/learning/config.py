@@ -132,6 +132,8 @@ class TrainConfig:
     workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     """Env worker processes; their number does not change the result."""
     device: str = "auto"
+    randomise: bool = False
+    """Draw mass, friction, gains, sensor noise and latency from the task's ranges in every simulated episode."""
     checkpoint_every: int = 5
     """Iterations between resume states."""
     evaluation_episodes: int = 100
@@ -164,10 +166,11 @@ class TrainConfig:
         """What the command line or the trainer node was told, over what the file of `task` asks for; "": no task.
 
         `options` has method, seed, steps (0: as the task asks), workers (0: one per core), device, held_out (-1: one in
-        six) and stop_when_converged. Raises ConfigError, ContractError.
+        six), stop_when_converged and randomise. Raises ConfigError, ContractError.
         """
         data = task_training(task) if task else {}
         data.update({name: getattr(options, name) for name in ("method", "seed", "device", "stop_when_converged")})
+        data["randomise"] = options.randomise or data.get("randomise", False)
         for name, value, unsaid in (
             ("environment_steps", options.steps, 0),
             ("workers", options.workers, 0),

@@ -103,7 +103,7 @@ class _Run:
         if resume:
             self._load()
         log = MetricsLog(self._training, keep=self._iteration)
-        with Rollouts(EnvSpec(self._contract), self._config.workers) as rollouts:
+        with Rollouts(_env(self._contract, self._config), self._config.workers) as rollouts:
             before = self._seconds
             cancelled = self._learn(rollouts, log, lambda: before + time.monotonic() - start)
             log.close()
@@ -265,6 +265,15 @@ def run_figures(demonstrations: Demonstrations, config: TrainConfig) -> dict[str
 def episode_seed(seed: int, k: int) -> int:
     """The k-th episode's seed, below EVALUATION_SEED."""
     return int(np.random.SeedSequence([seed, k]).generate_state(1)[0] % EVALUATION_SEED)
+
+
+def _env(contract: Contract, config: TrainConfig) -> EnvSpec:
+    """What rollouts are sampled from; ConfigError where there is nothing to randomise."""
+    if not config.randomise:
+        return EnvSpec(contract)
+    if not contract.task.randomisation:
+        raise ConfigError(f"task {contract.task.name} names no ranges under randomisation: train without randomise")
+    return EnvSpec(contract, {"randomise": True})
 
 
 def device(name: str) -> torch.device:

@@ -54,6 +54,7 @@ class Parameters:
     workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = parameter(-1, "demonstrations the reward never sees; -1: one in six", range=(-1, 10**6))
+    randomise: bool = parameter(False, "draw the task's randomisation anew in every simulated episode")
     stop_when_converged: bool = parameter(False, "end when the health figures say that learning has converged")
     resume: bool = parameter(False, "go on from the state that an unfinished training left in `out`")
 
