@@ -22,7 +22,7 @@ export MKL_NUM_THREADS ?= 1
 help:
 	@echo "make demo       record, train, deploy and report in simulation; the run lies in runs/demo"
 	@echo "                OUT=<dir> SEED=<n> METHOD=<name> TASK=<name> ROBOT=<name> DEMONSTRATIONS=<n>"
-	@echo "make test       the tests (under 8 minutes on 2 cores)"
+	@echo "make test       the tests (under 12 minutes on 2 cores)"
 	@echo "make test-full  the long tests too"
 	@echo "make setup      the virtual environment in $(VENV), which the other targets make when it is missing"
 	@echo "make clean      remove build outputs (not $(VENV), not runs/)"
