@@ -25,7 +25,8 @@ class CloneConfig:
     steps: int = 600
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
-    """Decoupled; with five demonstrations the unregularised clone is far worse."""
+    """Decoupled. On absolute inputs an unregularised clone of five demonstrations is far worse; on inputs relative to the
+    goal it makes no difference."""
     input_noise: float = 0.02
     """Standard deviation added to the scaled inputs, anew in every step. On five recorded demonstrations of reach, three
     sets: 0 gives clones of 0.48 0.62 0.64, 0.02 of 0.62 0.64 0.80, 0.1 of 0.38 0.28 0.60."""
