@@ -21,7 +21,7 @@ class HandExpert(ABC):
     among the demonstrations their clone would not know the way back.
     """
 
-    slip_speed = 0.12
+    speed, slip_speed = 0.3, 0.12
     """[m/s]"""
 
     wander_time = 1.0
@@ -70,19 +70,18 @@ class HandExpert(ABC):
         arm = self._arm_action(observation, velocity * task.period, tremble)
         return np.append(arm, self.grip(observation)) if task.gripper else arm
 
-    speed = 0.3
-    """[m/s]"""
-
     def _err(self, period: float) -> None:
+        """Tremble, begin to slip, let the aim wander."""
         self._tremble = 0.7 * self._tremble + 0.7 * self._rng.normal(0.0, self._noise, 3)
         if self._rng.random() < 2 * self._noise * period:
             self._slipping, direction = round(self._rng.uniform(0.15, 0.35) / period), self._rng.normal(size=3)
             self._slip = self.slip_speed * direction / np.linalg.norm(direction)
         keep = np.exp(-period / self.wander_time)
-        self._aim_error = keep * self._aim_error + np.sqrt(1 - keep**2) * self._rng.normal(0.0, 0.1 * self._overshoot, 2)
+        anew = self._rng.normal(0.0, 0.1 * self._overshoot, 2)
+        self._aim_error = keep * self._aim_error + np.sqrt(1 - keep**2) * anew
 
     def _arm_action(self, observation: np.ndarray, step: np.ndarray, tremble: np.ndarray) -> np.ndarray:
-        """The arm's elements for a step of the end effector [m], and a tremble in units of the end effector's action."""
+        """The arm's elements for a step of the end effector [m] and a tremble in units of its action."""
         contract = self._contract
         if contract.task.moves_end_effector:
             return np.clip(step / contract.max_step + tremble, -1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,9 @@ class TabletopEnv(ArmEnv):
         hand[:2] += self.np_random.uniform(-START_NOISE, START_NOISE, 2)
         return self.kinematics.solve(np.array(self.contract.robot.home), hand, POINTING_DOWN, iterations=100)
 
+    @abstractmethod
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the block's centre starts, and its goal [m]."""
-        raise NotImplementedError
 
     def place(self) -> None:
         self.arm.forget_contacts()
