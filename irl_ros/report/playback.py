@@ -121,10 +121,12 @@ def reward_slice(
 def _moved(contract: Contract, observation: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """The observation with the end effector at rest at goal + offset (3,) [m]; its joint positions stay."""
     moved = observation.copy()
-    moved[contract.slices["end_effector_to_goal"]] = -offset
-    if {"end_effector_position", "goal_position"} <= contract.slices.keys():
-        moved[contract.slices["end_effector_position"]] = contract.field(observation, "goal_position") + offset
+    change = contract.field(observation, "end_effector_to_goal") + offset
+    for name, columns in contract.slices.items():
+        if name.startswith("end_effector_to_"):
+            moved[columns] -= change
+    if "end_effector_position" in contract.slices:
+        moved[contract.slices["end_effector_position"]] += change
     if "joint_velocity" in contract.slices:
         moved[contract.slices["joint_velocity"]] = 0.0
     return moved
-
