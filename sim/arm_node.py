@@ -28,7 +28,7 @@ from irl_ros.contract import POSE_TOPICS, Contract, ContractError
 from irl_ros.motion import JointTrajectory as Trajectory
 from irl_ros.nodes import process
 from irl_ros.nodes.parameters import declare, parameter
-from irl_ros_sim.arm import TIME_STEP
+from irl_ros_sim.world import TIME_STEP
 
 BLOCK = 2
 """Physics steps between two ticks of /clock: 120 Hz of sim time."""

@@ -255,7 +255,7 @@ def test_target_trajectory_is_the_target_with_feed_forward_then_a_stop():
 
 @pytest.mark.parametrize("sign, limit", [(1.0, UPPER), (-1.0, LOWER)])
 def test_target_trajectory_slows_down_so_that_its_spline_stays_within_the_limits(sign: float, limit: np.ndarray):
-    from irl_ros_sim.arm import TrajectoryFollower
+    from irl_ros_sim.follower import TrajectoryFollower
 
     for room in (0.0, 0.002, 0.01, 0.04):
         target = limit - sign * room

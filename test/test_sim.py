@@ -19,7 +19,8 @@ from gymnasium.utils.env_checker import check_env
 import irl_ros_sim  # noqa: F401  registers the env
 from irl_ros.contract import Contract, ContractError, share_directory
 from irl_ros.motion import joint_target, target_trajectory
-from irl_ros_sim.arm import Arm, TrajectoryFollower
+from irl_ros_sim.arm import Arm
+from irl_ros_sim.follower import TrajectoryFollower
 from irl_ros_sim.tasks.reach import ReachEnv
 
 CONTRACT = Contract.load("panda", "reach")
