@@ -16,6 +16,7 @@ setup(
         "irl_ros.nodes",
         "irl_ros.report",
         "irl_ros_sim",
+        "irl_ros_sim.experts",
         "irl_ros_sim.tasks",
     ],
     package_dir={"irl_ros_sim": "sim"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import irl_ros_sim  # noqa: F401  registers the env
 import numpy as np
-from irl_ros_sim.experts import Expert, make_expert
+from irl_ros_sim.experts import make_expert
 
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations, Episode
@@ -13,6 +15,16 @@ from irl_ros.learning.environment import EnvSpec, flatten, to_env_action
 
 FAILURES = 20
 """Failed episodes in all after which an expert is given up."""
+
+
+class Expert(Protocol):
+    """Whoever demonstrates."""
+
+    def reset(self) -> None:
+        """Forget the last episode; call before each one."""
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Action in [-1, 1], shape (action_size,), for an observation of the contract."""
 
 
 def scripted(contract: Contract, count: int, seed: int) -> Demonstrations:

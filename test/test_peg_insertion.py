@@ -13,8 +13,8 @@ from gymnasium.utils.env_checker import check_env
 import irl_ros_sim  # noqa: F401  registers the env
 from irl_ros.contract import Contract, load_robot
 from irl_ros.kinematics import Kinematics
-from irl_ros_sim.demonstrators_peg_insertion import PegExpert
 from irl_ros_sim.experts import make_expert
+from irl_ros_sim.experts.peg_insertion import PegExpert
 from irl_ros_sim.tasks.peg_insertion import DEPTH, HOLE, PegInsertionEnv
 
 CLEARANCE = HOLE / 2 - 0.01  # [m] to each side of a peg in the middle of the hole

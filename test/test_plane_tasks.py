@@ -14,9 +14,10 @@ import irl_ros_sim  # noqa: F401  registers the envs
 from irl_ros.contract import Contract, ContractError
 from irl_ros.kinematics import Kinematics
 from irl_ros.models.features import Features
-from irl_ros_sim.demonstrators_detour import DetourExpert
 from irl_ros_sim.discs import DETOUR_RADIUS, NAVIGATION_OBSTACLES, Disc, blocking, shorter_side, tangent
-from irl_ros_sim.experts import ReachExpert, make_expert
+from irl_ros_sim.experts import make_expert
+from irl_ros_sim.experts.detour import DetourExpert
+from irl_ros_sim.experts.reach import ReachExpert
 
 IDS = {
     "planar_reach": "irl_ros/PlanarReach-v0",

@@ -30,7 +30,9 @@ from irl_ros.kinematics import Kinematics
 from irl_ros.models.likeness import calibrate
 from irl_ros.models.tables import LOG_POLICY, REWARD, TablePolicy, towards
 from irl_ros.nodes.demonstrators import displacement_action
-from irl_ros_sim.experts import GridExpert, ReachExpert, make_expert, way_to_goal
+from irl_ros_sim.experts import make_expert
+from irl_ros_sim.experts.grid import GridExpert, way_to_goal
+from irl_ros_sim.experts.reach import ReachExpert
 from irl_ros_sim.tasks.reach_grid import ReachGridEnv
 
 CONTRACT = Contract.load("panda", "reach_grid")

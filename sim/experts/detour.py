@@ -1,4 +1,4 @@
-"""A scripted demonstrator who goes around discs: for detour and navigate2d."""
+"""Who goes around discs: for detour and navigate2d."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from irl_ros_sim.discs import DETOUR_RADIUS, NAVIGATION_OBSTACLES, Disc, blocking, shorter_side, tangent
-from irl_ros_sim.experts import ReachExpert
+from irl_ros_sim.experts.reach import ReachExpert
 
 
 class DetourExpert(ReachExpert):
     """Goes straight to the goal where it may; else past the first disc in the way, on its shorter side.
 
-    Human-like as :class:`ReachExpert`, and with a liking of its own in every episode for how far it stays away. A side
+    It has a liking of its own in every episode for how far it stays away. A side
     once chosen is kept until the disc is passed.
     """
 

@@ -1,24 +1,22 @@
-"""Scripted demonstrators of the tasks with a block on a table, human-like; see :mod:`irl_ros_sim.experts`."""
+"""Who pushes a block, or picks it up and puts it down."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
 
-from irl_ros.contract import Contract
-from irl_ros.kinematics import Kinematics
+from irl_ros_sim.experts.human import Human, towards
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 
 
-class HandExpert(ABC):
+class HandExpert(Human):
     """Moves the end effector, pointing down, as a person would: late, pausing, trembling, a little beside its aim.
 
-    It reacts late (`reaction` [s]), its hand trembles (`noise`, standard deviation of the action, low-pass filtered),
-    it now and then pauses (`pause_rate` [1/s], up to half a second) or slips (2 · `noise` times a second, some 3 cm any
-    way), and what it aims at wanders by some `overshoot` · 10 cm. It sees and mends all that: without the mending
-    among the demonstrations their clone would not know the way back.
+    It also slips (2 · `noise` times a second, some 3 cm any way), and what it aims at wanders by some `overshoot` ·
+    10 cm. It sees and mends all that: without the mending among the demonstrations their clone would not know the way
+    back.
     """
 
     speed, slip_speed = 0.3, 0.12
@@ -27,23 +25,8 @@ class HandExpert(ABC):
     wander_time = 1.0
     """[s] over which the error of aim is forgotten."""
 
-    def __init__(
-        self,
-        contract: Contract,
-        kinematics: Kinematics,
-        rng: np.random.Generator,
-        noise: float = 0.1,
-        pause_rate: float = 0.15,
-        overshoot: float = 0.1,
-        reaction: float = 0.15,
-    ):
-        self._contract, self._kinematics, self._rng = contract, kinematics, rng
-        self._noise, self._pause_rate, self._overshoot, self._reaction = noise, pause_rate, overshoot, reaction
-        self.reset()
-
     def reset(self) -> None:
-        """Forget the last episode; call before each one."""
-        self._still = round(self._rng.uniform(0.0, 2 * self._reaction) * self._contract.task.rate)
+        super().reset()
         self._tremble, self._slip, self._slipping = np.zeros(3), np.zeros(3), 0
         self._aim_error = self._rng.normal(0.0, 0.1 * self._overshoot, 2)
 
@@ -56,12 +39,9 @@ class HandExpert(ABC):
         return 1.0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """Action in [-1, 1], shape (action_size,), for an observation of the contract, shape (observation_size,)."""
         task = self._contract.task
         self._err(task.period)
-        if self._rng.random() < self._pause_rate * task.period:
-            self._still = round(self._rng.uniform(0.1, 0.5) * task.rate)
-        self._still, resting = max(self._still - 1, 0), self._still > 0
+        resting = self._rests()
         velocity = np.zeros(3) if resting else self.velocity(observation)
         if self._slipping > 0:
             self._slipping -= 1
@@ -72,7 +52,7 @@ class HandExpert(ABC):
 
     def _err(self, period: float) -> None:
         """Tremble, begin to slip, let the aim wander."""
-        self._tremble = 0.7 * self._tremble + 0.7 * self._rng.normal(0.0, self._noise, 3)
+        self._shake()
         if self._rng.random() < 2 * self._noise * period:
             self._slipping, direction = round(self._rng.uniform(0.15, 0.35) / period), self._rng.normal(size=3)
             self._slip = self.slip_speed * direction / np.linalg.norm(direction)
@@ -89,12 +69,6 @@ class HandExpert(ABC):
         step = step + tremble * self.speed * contract.task.period
         target = self._kinematics.solve(joints, self._kinematics.position(joints) + step, DOWN)
         return np.clip((target - joints) / contract.max_step, -1.0, 1.0)
-
-
-def towards(offset: np.ndarray, gain: float, speed: float) -> np.ndarray:
-    """A velocity [m/s] along `offset` [m], proportional to it and at most `speed`."""
-    velocity = gain * offset
-    return velocity * min(1.0, speed / max(float(np.linalg.norm(velocity)), 1e-9))
 
 
 def ramp(x: float, low: float, high: float) -> float:
