@@ -57,7 +57,7 @@ def demonstrated(task: str, count: int, seed: int) -> Demonstrations:
 
 def ours(demonstrations: Demonstrations, task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Success by env steps of one of this project's methods, and the CPU seconds of learning alone."""
-    own = task_training(task) if task != "panda_push" else {}
+    own = task_training(task) if task != "panda_push" else dict(panda_push.TRAINING)
     own |= {"method": method, "seed": seed, "environment_steps": options.steps, "workers": 1, "device": "cpu"}
     config = TrainConfig.from_dict({**own, "evaluation_episodes": 1, "checkpoint_every": 1})
     contract = demonstrations.contract
