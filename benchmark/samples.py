@@ -1,6 +1,7 @@
 """How many rollouts a method needs until the policy's mean succeeds in 95 % of fresh episodes.
 
-    python benchmark/samples.py [--task peg_insertion] [--method gcl] [--seeds 0 1 2] [--json FILE]
+    python benchmark/samples.py [--task peg_insertion] [--method gcl] [--policy-step gradient] [--seeds 0 1 2]
+        [--json FILE]
 
 Learning is never told how good it is: every iteration's policy is set aside and evaluated afterwards, on episodes that
 do not count, up to the first that reaches the target. The policy at the end of all rollouts is judged as well.
@@ -26,7 +27,7 @@ from demonstrations import scripted  # noqa: E402
 
 from irl_ros.contract import Contract  # noqa: E402
 from irl_ros.contract_yaml import task_demonstrations, task_training  # noqa: E402
-from irl_ros.learning.config import TrainConfig  # noqa: E402
+from irl_ros.learning.config import POLICY_STEPS, TrainConfig  # noqa: E402
 from irl_ros.learning.environment import EnvSpec  # noqa: E402
 from irl_ros.learning.rollout import Rollouts  # noqa: E402
 from irl_ros.learning.train import EVALUATION_SEED, success_figures, train  # noqa: E402
@@ -35,13 +36,14 @@ from irl_ros.learning.train import EVALUATION_SEED, success_figures, train  # no
 def measure(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Success of the clone and of one training's policies, and how many rollouts the target took."""
     contract = Contract.load("", arguments.task)
-    batch = arguments.batch
+    batch, options = arguments.batch, task_training(arguments.task)
     config = TrainConfig.from_dict(
         {
-            **task_training(arguments.task),
+            **options,
             **{"method": arguments.method, "seed": seed, "workers": arguments.workers, "device": "cpu"},
             **{"batch_episodes": batch, "checkpoint_every": 1, "evaluation_episodes": arguments.episodes},
             "environment_steps": arguments.rollouts * contract.task.horizon,
+            "policy_step": {**options.get("policy_step", {}), "kind": arguments.policy_step},
         }
     )
     with tempfile.TemporaryDirectory() as directory:
@@ -89,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="peg_insertion", help="name or YAML file; its training options are used")
     parser.add_argument("--method", default="gcl")
+    parser.add_argument("--policy-step", choices=POLICY_STEPS, default="gradient")
     parser.add_argument("--demonstrations", type=int, default=0, help="0: as the task asks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rollouts", type=int, default=300, help="episodes in training")

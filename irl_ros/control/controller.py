@@ -49,9 +49,9 @@ class Controller:
         """End effector in the base frame [m], shape (3,)."""
         return self.kinematics.position(joint_position)
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """The policy's mean action, shape (action_size,); not yet clipped to [-1, 1]."""
-        return self._policy.mean(observation)
+    def act(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
+        """Mean action, shape (action_size,), `step` periods after the start; not yet clipped to [-1, 1]."""
+        return self._policy.mean(observation, step)
 
     def reward(self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray) -> float | None:
         """Learned reward of executing `action` at `observation`; None where the method learns no reward."""

@@ -76,7 +76,7 @@ class Pilot:
         self.inputs, self.gate = Inputs(controller.contract), Gate(controller.contract, controller.kinematics)
         self._lock = threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
-        self._return, self._ticked = 0.0, -math.inf
+        self._return, self._ticked, self._step = 0.0, -math.inf, 0
 
     def enable(self, now: float) -> None:
         """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input."""
@@ -86,7 +86,7 @@ class Pilot:
             if self.inputs.joint_position is None:
                 raise GateError(f"not enabled: {self.gate.stale(self.inputs.ages(now))}")
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now))
-            self._executed, self._return, self._ticked = None, 0.0, now
+            self._executed, self._return, self._ticked, self._step = None, 0.0, now, 0
 
     def disable(self, reason: str, now: float) -> bool:
         """Disarm, with a halt if the arm was under way; True when a halt was sent."""
@@ -123,7 +123,8 @@ class Pilot:
         observation = self.controller.observe(self.inputs.measured)
         score = self._score(observation)
         if self.gate.armed:
-            self._command(observation, self.controller.act(observation), clock)
+            action, self._step = self.controller.act(observation, self._step), self._step + 1
+            self._command(observation, action, clock)
         return score
 
     def _score(self, observation: np.ndarray) -> Score:

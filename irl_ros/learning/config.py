@@ -14,6 +14,7 @@ from irl_ros.models.features import Features
 
 
 METHODS = ("bc", "gcl", "gan_gcl", "airl", "gail", "maxent_sampled", "max_margin", "maxent")
+POLICY_STEPS = ("gradient", "trajectory")
 TABULAR_ONLY = ("maxent",)
 """Methods that need finitely many states with known dynamics: a task with a grid."""
 
@@ -107,6 +108,10 @@ class AdversarialConfig:
 class PolicyStepConfig:
     """KL-bounded maximum-entropy policy step."""
 
+    kind: str = "gradient"
+    """gradient: a network, by policy gradients. trajectory: linear controllers by time step, on fitted dynamics, for
+    gcl; of the options below it uses initial_std, kl_bound and entropy_weight. The start has to say enough of the rest:
+    a controller knows the time since it."""
     initial_std: float = 0.5
     discount: float = 0.9
     gae_lambda: float = 0.95
@@ -156,6 +161,11 @@ class TrainConfig:
             raise ConfigError(
                 "environment_steps, workers and evaluation_episodes must be at least 1, batch_episodes 2"
             )
+        step = self.policy_step.kind
+        if step not in POLICY_STEPS:
+            raise ConfigError(f"unknown policy_step kind {step!r}.{did_you_mean(step, POLICY_STEPS)}")
+        if step == "trajectory" and self.method != "gcl":
+            raise ConfigError(f"policy_step kind trajectory serves method gcl, not {self.method}: leave it at gradient")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"unknown device {self.device!r}.{did_you_mean(self.device, ('auto', 'cpu', 'cuda'))}")
 

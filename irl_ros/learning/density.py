@@ -10,7 +10,7 @@ from torch import Tensor
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.bc import MIN_STD, clone
 from irl_ros.learning.config import CloneConfig
-from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.policies import GaussianPolicy, StochasticPolicy
 
 
 MOST_FOLDS = 5
@@ -50,6 +50,6 @@ class DemonstrationDensity(NamedTuple):
 
 
 @torch.no_grad()
-def trajectory_log_prob(policy: GaussianPolicy, batch: Batch) -> Tensor:
+def trajectory_log_prob(policy: StochasticPolicy, batch: Batch) -> Tensor:
     """Σ_t log π(a_t | o_t) over the steps where a policy acted [nats], shape (B,); the dynamics cancel in ratios."""
     return (policy.log_prob(batch.inputs[:, :-1], batch.actions) * batch.executed).sum(-1)

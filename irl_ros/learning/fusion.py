@@ -13,7 +13,7 @@ from torch import Tensor
 
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.density import DemonstrationDensity, trajectory_log_prob
-from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.policies import StochasticPolicy
 
 
 def fusion_log_z(log_q: Tensor) -> Tensor:
@@ -55,9 +55,9 @@ class FusionWindow:
 
     def __init__(self, demonstrations: Batch, density: DemonstrationDensity | None, size: int):
         self._demonstrations, self._density, self._size = demonstrations, density, size
-        self.entries: list[tuple[Batch, GaussianPolicy]] = []
+        self.entries: list[tuple[Batch, StochasticPolicy]] = []
 
-    def append(self, samples: Batch, policy: GaussianPolicy) -> None:
+    def append(self, samples: Batch, policy: StochasticPolicy) -> None:
         """Keep `samples` and a copy of the policy that drew them; the oldest ones go."""
         self.entries.append((samples, copy.deepcopy(policy).requires_grad_(False)))
         self.entries = self.entries[-self._size :]

@@ -9,7 +9,8 @@ Deviations, each measured in docs/architecture.md:
 - The weights w_j ∝ z_j exp(−c(τ_j)) are tempered, w_j ∝ (z_j exp(−c(τ_j)))^β, with the largest β ≤ 1 that keeps a
   fraction of the background effective. At β = 1 one trajectory of 50 steps × 7 joints takes all the weight. ESS and
   log Z are reported at β = 1 as well.
-- The policy step is model-free (:mod:`irl_ros.learning.policy_step`) instead of fitted local dynamics.
+- The policy step is model-free (:mod:`irl_ros.learning.policy_step`), unless policy_step.kind asks for fitted local
+  dynamics (:mod:`irl_ros.learning.trajectory_step`).
 - The cost saturates (:class:`irl_ros.models.rewards.QuadraticReward`).
 - Past policies and samples are kept over a window of batches.
 """
@@ -29,7 +30,7 @@ from irl_ros.learning.fusion import FusionWindow, effective_sample_size, weight_
 from irl_ros.learning.method import Problem
 from irl_ros.learning.quadratic_cost import QuadraticCostMethod
 from irl_ros.learning.regularisers import local_constant_rate, monotonic
-from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.policies import StochasticPolicy
 
 BISECTIONS = 40
 
@@ -103,7 +104,7 @@ class GuidedCostLearning(QuadraticCostMethod):
         )
 
     def update(
-        self, samples: Batch, policy: GaussianPolicy, iteration: int, generator: torch.Generator
+        self, samples: Batch, policy: StochasticPolicy, iteration: int, generator: torch.Generator
     ) -> dict[str, float]:
         """Add the batch that `policy` drew to the background and improve the reward; returns the health figures."""
         self.window.append(samples, policy)

@@ -46,6 +46,8 @@ class PolicyStep:
         self.policy, self.value, self._config = policy, value, config
         self.policy_optimiser = torch.optim.Adam(policy.parameters(), config.learning_rate)
         self.value_optimiser = torch.optim.Adam(value.parameters(), config.learning_rate)
+        self.networks: dict[str, torch.nn.Module] = {"policy": policy, "value": value}
+        self.optimisers = {"policy": self.policy_optimiser, "value": self.value_optimiser}
 
     def improve(self, batch: Batch, reward: Tensor, first: bool, generator: torch.Generator) -> dict[str, float]:
         """One step on rewards (B, H); in the `first` the value function learns alone beforehand."""

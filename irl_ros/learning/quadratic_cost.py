@@ -10,7 +10,7 @@ from torch import Tensor
 
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.method import Problem, decay_learning_rate
-from irl_ros.models.policies import GaussianPolicy
+from irl_ros.models.policies import StochasticPolicy
 from irl_ros.models.rewards import QuadraticReward
 
 Loss = Callable[[Tensor], tuple[Tensor, dict[str, float]]]
@@ -44,7 +44,7 @@ class QuadraticCostMethod:
             optimiser.step()
         return metrics
 
-    def policy_reward(self, samples: Batch, policy: GaussianPolicy) -> Tensor:
+    def policy_reward(self, samples: Batch, policy: StochasticPolicy) -> Tensor:
         """−c: the policy step adds the entropy itself."""
         return self._reward(samples.features, samples.actions)
 

@@ -16,14 +16,16 @@ from irl_ros.learning.batch import Batch
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.method import Method
 from irl_ros.learning.policy_step import PolicyStep
-from irl_ros.models.policies import GaussianPolicy
+from irl_ros.learning.trajectory_step import TrajectoryStep
+from irl_ros.models.policies import StochasticPolicy
 
 Arrays = dict[str, np.ndarray]
 KIND = "training state"
+Step = PolicyStep | TrajectoryStep
 
 
 def save_state(
-    directory: Path, step: PolicyStep, method: Method, identity: Mapping[str, Any], progress: Mapping[str, Any]
+    directory: Path, step: Step, method: Method, identity: Mapping[str, Any], progress: Mapping[str, Any]
 ) -> None:
     """Write everything that learns, atomically; `progress` is JSON and comes back from :func:`load_state`."""
     networks, optimisers = _parts(step, method)
@@ -38,7 +40,7 @@ def save_state(
     save_groups(directory, KIND, groups, {"identity": identity, "progress": progress, "window": len(entries)})
 
 
-def load_state(directory: Path, step: PolicyStep, method: Method, identity: Mapping[str, Any]) -> dict[str, Any]:
+def load_state(directory: Path, step: Step, method: Method, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Restore what :func:`save_state` wrote; ConfigError when it belongs to another training, CheckpointError when damaged."""
     _, description = load_groups(directory, KIND, ())
     if json.loads(json.dumps(identity)) != description["identity"]:
@@ -60,14 +62,14 @@ def load_state(directory: Path, step: PolicyStep, method: Method, identity: Mapp
 
 
 def _parts(
-    step: PolicyStep, method: Method
+    step: Step, method: Method
 ) -> tuple[dict[str, torch.nn.Module], dict[str, torch.optim.Optimizer]]:
-    networks = {"policy": step.policy, "value": step.value, **method.networks}
-    optimisers = {"policy": step.policy_optimiser, "value": step.value_optimiser, **method.optimisers}
+    networks = {**step.networks, **method.networks}
+    optimisers = {**step.optimisers, **method.optimisers}
     return networks, optimisers
 
 
-def _load_entry(arrays: Arrays, like: GaussianPolicy) -> tuple[Batch, GaussianPolicy]:
+def _load_entry(arrays: Arrays, like: StochasticPolicy) -> tuple[Batch, StochasticPolicy]:
     device = like.log_std.device
     policy = copy.deepcopy(like)
     load_module(policy, under("policy", arrays))

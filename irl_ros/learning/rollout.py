@@ -108,7 +108,7 @@ def _sample(policy_arrays: Arrays, seed: int) -> Trajectory:
     log_probs, env_rewards = np.zeros(horizon), np.zeros(horizon)
     observations[:] = flatten(env.reset(seed=seed)[0], contract)
     for t in range(horizon):
-        actions[t], log_probs[t] = policy.sample(observations[t], rng)
+        actions[t], log_probs[t] = policy.sample(observations[t], rng, t)
         observation, env_rewards[t], terminated, _, _ = env.step(to_env_action(actions[t], env.action_space))
         observations[t + 1 :] = flatten(observation, contract)
         if terminated:
@@ -121,8 +121,8 @@ def _evaluate(policy_arrays: Arrays, seed: int) -> Outcome:
     policy = policy_from_arrays(policy_arrays, contract)
     observation, info = env.reset(seed=seed)
     total = 0.0
-    for _ in range(contract.task.horizon):
-        action = to_env_action(policy.mean(flatten(observation, contract)), env.action_space)
+    for t in range(contract.task.horizon):
+        action = to_env_action(policy.mean(flatten(observation, contract), t), env.action_space)
         observation, reward, terminated, _, info = env.step(action)
         total += float(reward)
         if terminated:

@@ -36,6 +36,7 @@ from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
 from irl_ros.learning.resume import load_state, save_state
 from irl_ros.learning.rollout import Outcome, Rollouts
+from irl_ros.learning.trajectory_step import TrajectoryStep, clone_controllers
 from irl_ros.models import likeness
 from irl_ros.models.policies import ValueFunction
 
@@ -124,6 +125,9 @@ class _Run:
         self._clone_arrays = self._policy.arrays()
         with torch.no_grad():
             self._policy.log_std.fill_(math.log(config.policy_step.initial_std))
+        by_time = config.policy_step.kind == "trajectory"
+        if by_time:
+            self._policy = clone_controllers(self._batch, config.policy_step.initial_std)
         value = ValueFunction(self._featurizer.n_inputs, generator).to(self._device)
         demonstrations = split(self._batch, config.held_out, self._generator(HELD_OUT_STREAM))
         problem = Problem(demonstrations.shown, config, config.policy_step.discount, generator)
@@ -133,7 +137,10 @@ class _Run:
         self._method: Method | None = build(problem) if build else None
         holds_entropy = self._method is not None and self._method.reward_holds_entropy
         bonus = 0.0 if holds_entropy else config.policy_step.entropy_weight
-        self._step = PolicyStep(self._policy, value, dataclasses.replace(config.policy_step, entropy_weight=bonus))
+        step = dataclasses.replace(config.policy_step, entropy_weight=bonus)
+        self._step = (
+            TrajectoryStep(self._policy, step, self._method) if by_time else PolicyStep(self._policy, value, step)
+        )
         self._observer.on_progress(1, {})
 
     def _learn(self, rollouts: Rollouts, log: MetricsLog, elapsed: Callable[[], float]) -> bool:

@@ -35,9 +35,10 @@ def mlp(layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray) -> np.ndarra
     return weight @ x + bias
 
 
-def policy_from_arrays(arrays: Arrays, contract: Contract) -> Policy | tables.TablePolicy:
-    """The policy that a checkpoint's arrays hold: a network's, or a table over the cells of a grid."""
-    return (tables.TablePolicy if tables.LOG_POLICY in arrays else Policy).from_arrays(arrays, contract)
+def policy_from_arrays(arrays: Arrays, contract: Contract) -> Policy | TrajectoryPolicy | tables.TablePolicy:
+    """The policy that a checkpoint's arrays hold: a network's, controllers by time step, or a table over grid cells."""
+    kinds = {tables.LOG_POLICY: tables.TablePolicy, "K": TrajectoryPolicy}
+    return next((kind for key, kind in kinds.items() if key in arrays), Policy).from_arrays(arrays, contract)
 
 
 def reward_from_arrays(
@@ -60,15 +61,44 @@ class Policy:
         """From :meth:`irl_ros.models.policies.GaussianPolicy.arrays`."""
         return cls(Features(contract, contract.task.policy_inputs), mlp_layers(arrays, "mean"), arrays["log_std"])
 
-    def mean(self, observation: np.ndarray) -> np.ndarray:
-        """Mean action, shape (action_size,), of one observation (observation_size,)."""
+    def mean(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
+        """Mean action, shape (action_size,), of one observation (observation_size,); the same in every time step."""
         return mlp(self._layers, self._features(observation))
 
-    def sample(self, observation: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    def sample(self, observation: np.ndarray, rng: np.random.Generator, step: int = 0) -> tuple[np.ndarray, float]:
         """An unclipped action and its log-density [nats]."""
         noise = rng.standard_normal(len(self._std))
         log_prob = -0.5 * float(noise @ noise) - float(self.log_std.sum()) - 0.5 * len(noise) * _LOG_2PI
         return self.mean(observation) + self._std * noise, log_prob
+
+
+class TrajectoryPolicy:
+    """π_t(a | o) = N(K_t x + k_t, C_t), as :class:`irl_ros.models.policies.TrajectoryPolicy`; x: policy inputs of o.
+
+    The step t comes from the caller. From the horizon on the last controller stays in force.
+    """
+
+    def __init__(self, features: Features, K: np.ndarray, k: np.ndarray, C: np.ndarray):
+        self._features, self._K, self._k = features, K, k
+        self._chol = np.linalg.cholesky(C)
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, contract: Contract) -> TrajectoryPolicy:
+        """From :meth:`irl_ros.models.policies.TrajectoryPolicy.arrays`."""
+        K, k, C = (np.asarray(arrays[name], np.float64) for name in ("K", "k", "C"))
+        return cls(Features(contract, contract.task.policy_inputs), K, k, C)
+
+    def mean(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
+        """Mean action, shape (action_size,), of one observation (observation_size,) in time step `step`."""
+        t = min(step, len(self._k) - 1)
+        return self._K[t] @ self._features(observation) + self._k[t]
+
+    def sample(self, observation: np.ndarray, rng: np.random.Generator, step: int = 0) -> tuple[np.ndarray, float]:
+        """An unclipped action and its log-density [nats]."""
+        chol = self._chol[min(step, len(self._k) - 1)]
+        noise = rng.standard_normal(len(chol))
+        log_prob = -0.5 * float(noise @ noise) - float(np.log(chol.diagonal()).sum()) - 0.5 * len(noise) * _LOG_2PI
+        return self.mean(observation, step) + chol @ noise, log_prob
 
 
 class Reward:

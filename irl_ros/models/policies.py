@@ -62,6 +62,48 @@ class GaussianPolicy(nn.Module):
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
 
+class TrajectoryPolicy(nn.Module):
+    """π_t(a | x) = N(K_t x + k_t, C_t): a linear-Gaussian controller per time step; set, not descended to."""
+
+    def __init__(self, horizon: int, n_actions: int, n_inputs: int):
+        super().__init__()
+        self.register_buffer("K", torch.zeros(horizon, n_actions, n_inputs, dtype=torch.float64))
+        self.register_buffer("k", torch.zeros(horizon, n_actions, dtype=torch.float64))
+        self.register_buffer("C", torch.eye(n_actions, dtype=torch.float64).repeat(horizon, 1, 1))
+
+    def set(self, K: np.ndarray, k: np.ndarray, C: np.ndarray) -> None:
+        """Take other controllers: gains (H, m, d), offsets (H, m), covariances (H, m, m)."""
+        for name, value in (("K", K), ("k", k), ("C", C)):
+            getattr(self, name).copy_(torch.as_tensor(np.array(value)))
+
+    def controllers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """K, k, C as in :meth:`set`."""
+        return tuple(getattr(self, name).cpu().numpy().copy() for name in ("K", "k", "C"))
+
+    @property
+    def log_std(self) -> Tensor:
+        """Of each action, over all time steps, shape (m,)."""
+        return 0.5 * self.C.diagonal(dim1=-2, dim2=-1).log().mean(0).float()
+
+    def log_prob(self, x: Tensor, action: Tensor) -> Tensor:
+        """log π_t(a | x) [nats], shape (…, H), of whole trajectories (…, H, n_inputs): time is the place in them."""
+        mean = (self.K @ x.double().unsqueeze(-1)).squeeze(-1) + self.k
+        distribution = torch.distributions.MultivariateNormal(mean, self.C, validate_args=False)
+        return distribution.log_prob(action.double()).float()
+
+    def entropy(self) -> Tensor:
+        """Differential entropy [nats], mean over the time steps."""
+        m = self.C.shape[-1]
+        return 0.5 * torch.logdet(self.C).mean() + 0.5 * m * math.log(2 * math.pi * math.e)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For :meth:`irl_ros.models.inference.TrajectoryPolicy.from_arrays` and for checkpoints."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+
+StochasticPolicy = GaussianPolicy | TrajectoryPolicy
+
+
 class ValueFunction(nn.Module):
     """V(x) of the learned reward."""
 

@@ -33,12 +33,12 @@ class TablePolicy:
         """The most probable move from each cell, shape (n_states,)."""
         return self._greedy
 
-    def mean(self, observation: np.ndarray) -> np.ndarray:
+    def mean(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
         """The most probable move from the cell of one observation (observation_size,), as an action, shape (3,)."""
         position = self._contract.field(observation, "end_effector_position")
         return self._towards(position, self._greedy[self._grid.state(position)])
 
-    def sample(self, observation: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    def sample(self, observation: np.ndarray, rng: np.random.Generator, step: int = 0) -> tuple[np.ndarray, float]:
         """A move drawn from the policy, as an action (3,), and its log-probability [nats]."""
         position = self._contract.field(observation, "end_effector_position")
         log_prob = self._log_policy[self._grid.state(position)]

@@ -74,7 +74,7 @@ def _drive(
     while not terminated and len(actions) < contract.task.horizon:
         if every and len(actions) % every == 0:
             pictures.append(Picture(len(actions), env.render()))
-        actions.append(np.clip(policy.mean(observations[-1]), -1.0, 1.0))
+        actions.append(np.clip(policy.mean(observations[-1], len(actions)), -1.0, 1.0))
         observation, _, terminated, _, info = env.step(to_env_action(actions[-1], env.action_space))
         observations.append(flatten(observation, contract))
     if every:
