@@ -102,8 +102,8 @@ def paths(groups: Mapping[str, Sequence[np.ndarray]], goals: Mapping[str, Sequen
     return figure
 
 
-def reward_slices(learned: Sequence[Slice], tracks: Sequence[np.ndarray]) -> Figure:
-    """The learned reward over each slice beside minus the distance to the goal.
+def reward_slices(learned: Sequence[Slice], tracks: Sequence[np.ndarray], beside: str) -> Figure:
+    """The learned reward over each slice beside minus the distance to the goal, which is titled `beside`.
 
     tracks (T+1, 3) [m]: end effector minus goal of demonstrations, drawn over the learned reward: off them it is
     guessed.
@@ -113,7 +113,7 @@ def reward_slices(learned: Sequence[Slice], tracks: Sequence[np.ndarray]) -> Fig
     for (left, right), slice_ in zip(grid, learned):
         distance = np.hypot(*np.meshgrid(slice_.offsets, slice_.offsets))
         _heat(left, slice_, slice_.rewards, "learned reward", "reward")
-        _heat(right, slice_, -distance, "true reward: −distance to the goal", "m")
+        _heat(right, slice_, -distance, beside, "m")
         columns = ["xyz".index(name) for name in slice_.axes]
         for k, track in enumerate(tracks):
             left.plot(*track[:, columns].T, color="white", lw=0.9, label="" if k else "demonstrations, projected")

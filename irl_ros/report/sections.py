@@ -19,6 +19,8 @@ from irl_ros.report.run import Run
 
 PLANES = (("x", "z"), ("x", "y"))
 NO_REWARD = "This method learns no reward."
+DISTANCE_IS_THE_TASK = ("irl_ros/Reach-v0", "irl_ros/PlanarReach-v0")
+"""Env ids whose true reward is minus the distance to the goal; elsewhere it is a comparison and no more."""
 
 
 def headline(show: Exhibition) -> Section:
@@ -143,12 +145,14 @@ def _slices(show: Exhibition) -> str:
     tracks = [-e.observations[:, to_goal] for e in show.run.demonstrations]
     best = max(slices, key=lambda s: s.rewards.max())
     peak = _distance(best).ravel()[best.rewards.argmax()]
+    known = contract.task.env.rpartition(":")[2] in DISTANCE_IS_THE_TASK
+    beside = "the true reward, −distance to the goal" if known else "−distance to the goal"
     caption = (
         f"Reward of an end effector at rest near the goal (star). The learned reward is highest {100 * peak:.1f} cm "
-        f"from the goal; its rank correlation with the true one over these planes is {_agreement(slices):.2f}. "
+        f"from the goal; its rank correlation with {beside} over these planes is {_agreement(slices):.2f}. "
         "The rest of the observation is that of an episode's end; away from the demonstrations the reward is a guess."
     )
-    return show.picture("reward", figures.reward_slices(slices, tracks), caption)
+    return show.picture("reward", figures.reward_slices(slices, tracks, beside), caption)
 
 
 def _distance(slice_: figures.Slice) -> np.ndarray:
