@@ -268,8 +268,9 @@ def learned(demonstrations: Demonstrations, tmp_path_factory) -> Result:
 
 
 def test_the_learned_reward_teaches_what_the_clone_could_not(learned: Result):
-    cloned, policy = learned.figures["behaviour_cloning_success"], learned.figures["policy_success"]
-    assert cloned < 0.8 <= policy and policy >= cloned + 0.2
+    """Within 2 cm, which a clone of five demonstrations seldom reaches."""
+    cloned, policy = learned.figures["behaviour_cloning_success_2cm"], learned.figures["policy_success_2cm"]
+    assert cloned < 0.7 <= policy and policy >= cloned + 0.2
 
 
 def test_held_out_demonstrations_earn_more_than_random_rollouts(learned: Result):

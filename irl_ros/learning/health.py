@@ -209,11 +209,14 @@ class Gauge:
 
     def state(self) -> dict[str, Any]:
         """For :meth:`restore`; JSON."""
-        return {"first_std": self._first_std, "left_out": self._left_out, "gaps": self.course.gaps, "ends": self.course.ends}
+        left_out = None if self._leave_one_out is not None else self._left_out  # None: still to be measured
+        return {"first_std": self._first_std, "left_out": left_out, "gaps": self.course.gaps, "ends": self.course.ends}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
-        self._first_std, self._left_out, self._leave_one_out = state["first_std"], dict(state["left_out"]), None
+        self._first_std = state["first_std"]
+        if state["left_out"] is not None:
+            self._left_out, self._leave_one_out = dict(state["left_out"]), None
         self.course.gaps, self.course.ends = list(state["gaps"]), list(state["ends"])
 
 
