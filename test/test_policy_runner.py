@@ -319,8 +319,14 @@ def test_the_watchdog_halts_while_the_policy_hangs(checkpoint: Path):
     """A tick that never comes back from the network: the halt is out in time, and its action never."""
     sent: list[tuple[float, Command | Halt]] = []
     pilot = Pilot(Controller(Checkpoint.load(checkpoint)), lambda result: sent.append((time.monotonic(), result)))
-    released = threading.Event()
-    pilot.controller.act = lambda observation: released.wait(30.0) and ACTION
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_observation: np.ndarray, _step: int) -> np.ndarray:
+        asked.set()
+        released.wait(30.0)
+        return ACTION
+
+    pilot.controller.act = hang
     watchdog = Watchdog(lambda: halt_if_overdue(pilot))
     joints = {"joint_position": np.array(ROBOT.home), "joint_velocity": np.zeros(7)}
     start = time.monotonic()
@@ -338,7 +344,7 @@ def test_the_watchdog_halts_while_the_policy_hangs(checkpoint: Path):
     finally:
         released.set()
         watchdog.stop()
-    assert [type(result) for _, result in sent] == [Halt]
+    assert asked.is_set() and [type(result) for _, result in sent] == [Halt]
     assert STALE <= sent[0][0] - start <= STALE + PERIOD + SLACK
 
 
