@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from irl_ros.bringup import GRAPHS, BringupError, Recipe
+from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, ContractError, load_robot
 from irl_ros.data.dataset import load_dataset
@@ -95,11 +95,17 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
 def _graph(options: argparse.Namespace) -> int:
     from irl_ros.starter import start  # not needed by training on a data set, nor on Windows
 
+    return start(_built(options))
+
+
+def _built(options: argparse.Namespace) -> Graph:
+    """The command's graph; raises what a wrong option deserves."""
     recipe = GRAPHS[options.command]
-    return start(recipe.graph(**{name: getattr(options, name) for name in recipe.options}))
+    return recipe.graph(**{name: getattr(options, name) for name in recipe.options})
 
 
 def _demo(options: argparse.Namespace) -> int:
+    _built(options)  # a wrong option is told before a used directory
     _refuse_used(Path(options.out))
     started = time.monotonic()
     code = _graph(options)
