@@ -16,9 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 
 import argparse  # noqa: E402
 import dataclasses  # noqa: E402
-import json  # noqa: E402
 import math  # noqa: E402
-import sys  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -28,6 +26,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 from convergence import Keeper  # noqa: E402
 from demonstrations import scripted  # noqa: E402
+from sweep import sweep  # noqa: E402
 
 from irl_ros.contract import Contract  # noqa: E402
 from irl_ros.learning.config import RewardConfig, TrainConfig  # noqa: E402
@@ -137,14 +136,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), metavar="NAME")
     parser.add_argument("--json", type=Path, help="write every run's figures there")
     arguments = parser.parse_args()
-    runs: list[dict[str, Any]] = []
-    for name in arguments.only:
-        for seed in arguments.seeds:
-            runs.append(measure(name, seed, arguments))
-            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps({"steps": arguments.steps, "runs": runs}, indent=1) + "\n")
-    print(table(runs))
+    print(table(sweep(measure, arguments.only, arguments)))
 
 
 if __name__ == "__main__":

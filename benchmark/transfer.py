@@ -17,13 +17,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 
 import argparse  # noqa: E402
 import dataclasses  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any  # noqa: E402
 
 from demonstrations import scripted  # noqa: E402
+from sweep import sweep  # noqa: E402
 
 from irl_ros.checkpoint import Checkpoint  # noqa: E402
 from irl_ros.contract import Contract, load_robot  # noqa: E402
@@ -104,14 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="trainings are written here")
     parser.add_argument("--json", type=Path, help="write every run's figures there")
     arguments = parser.parse_args()
-    runs: list[dict[str, Any]] = []
-    for variant in arguments.variants:
-        for seed in arguments.seeds:
-            runs.append(measure(variant, seed, arguments))
-            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps({"steps": arguments.steps, "runs": runs}, indent=1) + "\n")
-    print(table(runs))
+    print(table(sweep(measure, arguments.variants, arguments)))
 
 
 if __name__ == "__main__":

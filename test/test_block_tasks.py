@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import gymnasium
 import numpy as np
 import pytest
 import yaml
 from gymnasium.utils.env_checker import check_env
+from task_envs import made
 
 import irl_ros_sim  # noqa: F401  registers the envs
 from irl_ros.contract import Contract, share_directory
@@ -20,17 +18,8 @@ from irl_ros_sim.tasks.pick_place import LEDGE, PickPlaceEnv
 from irl_ros_sim.tasks.push import PushEnv
 from irl_ros_sim.tasks.tabletop import BLOCK, SUCCESS_DISTANCE, TABLE_TOP
 
-IDS = {"push": "irl_ros/Push-v0", "pick_place": "irl_ros/PickPlace-v0"}
+TASKS = ("push", "pick_place")
 LYING = TABLE_TOP + BLOCK / 2
-
-
-@contextlib.contextmanager
-def made(task: str, **options) -> Iterator[gymnasium.Env]:
-    env = gymnasium.make(IDS[task], disable_env_checker=True, **options).unwrapped
-    try:
-        yield env
-    finally:
-        env.close()
 
 
 def demonstrate(env: gymnasium.Env, seeds: range, **human: float) -> tuple[list[np.ndarray], list[dict]]:
@@ -55,13 +44,13 @@ def block_path(env: gymnasium.Env, seed: int, actions: np.ndarray) -> np.ndarray
     return np.array([[env.step(a), env.measured()["object_position"]][1] for a in actions])
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_gymnasiums_checker_is_content(task: str):
     with made(task) as env:
         check_env(env, skip_render_check=True)
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_same_seed_gives_the_same_episode_and_other_episodes_leave_no_trace(task: str):
     with made(task) as env:
         actions = demonstrate(env, range(5, 6))[0][0][:35]  # long enough to touch the block
@@ -72,7 +61,7 @@ def test_the_same_seed_gives_the_same_episode_and_other_episodes_leave_no_trace(
     np.testing.assert_array_equal(paths[1], paths[2])
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_no_scene_is_solved_already_and_the_block_lies_still(task: str):
     with made(task) as env:
         for seed in range(200):
@@ -86,7 +75,7 @@ def test_no_scene_is_solved_already_and_the_block_lies_still(task: str):
             assert not env.is_success()
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_demonstrator_succeeds(task: str):
     """Of 150 episodes: docs/results.md."""
     with made(task) as env:
@@ -107,7 +96,7 @@ def test_more_solver_iterations_move_the_block_alike(task: str, iterations: int,
     assert max(apart) < tolerance, apart
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_randomisation_changes_the_block_the_arm_and_sensing_by_the_seed(task: str):
     def episode(**options) -> tuple[np.ndarray, np.ndarray]:
         with made(task, **options) as env:
@@ -174,7 +163,7 @@ def test_scenes_lie_on_the_table_within_reach(kind: type):
                 assert (joints > robot.position_lower).all() and (joints < robot.position_upper).all()
 
 
-@pytest.mark.parametrize("task", IDS)
+@pytest.mark.parametrize("task", TASKS)
 def test_joint_displacements_do_it_as_well(task: str, tmp_path):
     data = yaml.safe_load((share_directory() / f"config/tasks/{task}.yaml").read_text())
     gripper = data["action"].get("gripper", False)

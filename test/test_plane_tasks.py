@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from task_envs import made
 
 import irl_ros_sim  # noqa: F401  registers the envs
 from irl_ros.contract import Contract, ContractError
@@ -25,15 +23,6 @@ IDS = {
     "detour": "irl_ros/Detour-v0",
 }
 EXPERT_EPISODES = 20
-
-
-@contextlib.contextmanager
-def made(task: str, **options) -> Iterator[gymnasium.Env]:
-    env = gymnasium.make(IDS[task], disable_env_checker=True, **options).unwrapped
-    try:
-        yield env
-    finally:
-        env.close()
 
 
 def play(env: gymnasium.Env, expert, seed: int) -> tuple[np.ndarray, dict]:

@@ -52,9 +52,8 @@ class ChangedWorld:
 
 
 class FrozenReward:
-    """A reward that learns nothing, in the form that resume states know: a method."""
+    """A reward that learns nothing, with what resume states ask of a method."""
 
-    reward_holds_entropy = False
     window = None
     optimisers: Mapping[str, torch.optim.Optimizer] = {}
 
