@@ -316,6 +316,18 @@ def test_the_slice_is_the_reward_of_resting_at_the_offset(contract):
     np.testing.assert_allclose(found.rewards, np.repeat(expected[:, None], 7, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("feature, slope", [("next(object_to_goal)", 10.0), ("next(end_effector_to_object)", 0.0)])
+def test_an_object_takes_the_end_effector_along(feature: str, slope: float):
+    task = dataclasses.replace(Contract.load("", "push").task, reward_features=(feature,))
+    contract = dataclasses.replace(Contract.load("", "push"), task=task)
+    arrays = {"cost.0.weight": np.eye(1, 3), "cost.0.bias": np.zeros(1), "A": np.eye(1), "b": np.zeros(1)}
+    learned = Reward.from_arrays({**arrays, "w_u": np.array(0.0), "bound": np.array(1e9)}, contract)
+    found = playback.reward_slice(learned, contract, np.zeros(contract.observation_size), ("x", "y"), 0.3, n=7)
+    assert found.thing == "object"
+    expected = -np.tanh(slope * np.linspace(-0.3, 0.3, 7)) ** 2
+    np.testing.assert_allclose(found.rewards, np.repeat(expected[None], 7, 0), rtol=1e-6)
+
+
 def test_highlights_skip_the_rest_after_the_motion(contract):
     observations = np.zeros((13, contract.observation_size))
     observations[:, 0] = np.minimum(np.arange(13), 6)

@@ -42,11 +42,12 @@ CURVES = (
 
 
 class Slice(NamedTuple):
-    """A reward over offsets of the end effector from the goal.
+    """A reward over offsets of `thing` from the goal.
 
     offsets (k,) [m] along both axes, named in `axes`; rewards (k, k), first index along the second axis.
     """
 
+    thing: str
     axes: tuple[str, str]
     offsets: np.ndarray
     rewards: np.ndarray
@@ -105,7 +106,7 @@ def paths(groups: Mapping[str, Sequence[np.ndarray]], goals: Mapping[str, Sequen
 def reward_slices(learned: Sequence[Slice], tracks: Sequence[np.ndarray], beside: str) -> Figure:
     """The learned reward over each slice beside minus the distance to the goal, which is titled `beside`.
 
-    tracks (T+1, 3) [m]: end effector minus goal of demonstrations, drawn over the learned reward: off them it is
+    tracks (T+1, 3) [m]: thing minus goal of demonstrations, drawn over the learned reward: off them it is
     guessed.
     """
     figure = _figure(3.4 * len(learned))
@@ -127,7 +128,7 @@ def _heat(axes: Axes, slice_: Slice, values: np.ndarray, title: str, unit: str) 
     axes.plot(0, 0, marker="*", ms=12, color=GOAL, mec="white", ls="")
     first, second = slice_.axes
     axes.set_title(title, fontsize=10)
-    axes.set(xlabel=f"end effector − goal: {first} [m]", ylabel=f"{second} [m]", aspect="equal")
+    axes.set(xlabel=f"{slice_.thing} − goal: {first} [m]", ylabel=f"{second} [m]", aspect="equal")
     ends = slice_.offsets[[0, -1]]
     axes.set(xlim=ends, ylim=ends)
     axes.figure.colorbar(image, ax=axes, label=unit, shrink=0.9)

@@ -105,7 +105,10 @@ def rewards(reward: Reward, episode: Episode) -> np.ndarray:
 def reward_slice(
     reward: Reward, contract: Contract, observation: np.ndarray, axes: tuple[str, str], extent: float, n: int = 61
 ) -> Slice:
-    """Reward of resting at offsets up to ±extent [m] from the goal along `axes`; all else as in `observation`."""
+    """Reward of what the task moves resting at offsets up to ±extent [m] from the goal along `axes`.
+
+    All else is as in `observation`; an object takes the end effector along.
+    """
     offsets = np.linspace(-extent, extent, n)
     columns = ["xyz".index(name) for name in axes]
     values = np.empty((n, n))
@@ -115,18 +118,25 @@ def reward_slice(
             offset[columns] = first, second
             there = _moved(contract, observation, offset)
             values[row, column] = reward(there, still, there)
-    return Slice(axes, offsets, values)
+    return Slice(moved_thing(contract).replace("_", " "), axes, offsets, values)
+
+
+def moved_thing(contract: Contract) -> str | None:
+    """What the task brings to its goal: "end_effector" or "object"; None where no field says how far it is."""
+    return next((thing for thing in ("end_effector", "object") if f"{thing}_to_goal" in contract.slices), None)
 
 
 def _moved(contract: Contract, observation: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The observation with the end effector at rest at goal + offset (3,) [m]; its joint positions stay."""
-    moved = observation.copy()
-    change = contract.field(observation, "end_effector_to_goal") + offset
+    """The observation with the moved thing at rest at goal + offset (3,) [m]; joint positions stay."""
+    moved, thing = observation.copy(), moved_thing(contract)
+    going = {thing, "end_effector"}
+    change = contract.field(observation, f"{thing}_to_goal") + offset
     for name, columns in contract.slices.items():
-        if name.startswith("end_effector_to_"):
-            moved[columns] -= change
-    if "end_effector_position" in contract.slices:
-        moved[contract.slices["end_effector_position"]] += change
+        start, arrow, end = name.partition("_to_")
+        if arrow:
+            moved[columns] += change * ((end in going) - (start in going))
+        elif name.removesuffix("_position") in going:
+            moved[columns] += change
     if "joint_velocity" in contract.slices:
         moved[contract.slices["joint_velocity"]] = 0.0
     return moved

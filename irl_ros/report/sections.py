@@ -108,8 +108,8 @@ def reward(show: Exhibition) -> Section:
     body = f"<p>The reward sees: {features}.</p>"
     note = closeness_to_true_reward(contract)
     body += f'<p class="note">{escape(note)}</p>' if note else ""
-    if "end_effector_to_goal" not in contract.slices:
-        body += missing("Drawn for observations that have the field end_effector_to_goal.")
+    if playback.moved_thing(contract) is None:
+        body += missing("Drawn for observations that have the field end_effector_to_goal or object_to_goal.")
     else:
         body += _slices(show) if show.groups else show.absent
     return Section("reward", title, body)
@@ -136,7 +136,8 @@ def _grid_reward(show: Exhibition) -> Section:
 
 def _slices(show: Exhibition) -> str:
     contract = show.run.contract
-    to_goal = contract.slices["end_effector_to_goal"]
+    thing = playback.moved_thing(contract)
+    to_goal = contract.slices[f"{thing}_to_goal"]
     episodes = next(iter(show.groups.values()))  # demonstrations, if there are any
     farthest = max(np.abs(e.observations[:, to_goal]).max() for e in episodes)
     extent = max(0.1, float(np.ceil(farthest / 0.05) * 0.05))
@@ -148,7 +149,7 @@ def _slices(show: Exhibition) -> str:
     known = contract.task.env.rpartition(":")[2] in DISTANCE_IS_THE_TASK
     beside = "the true reward, −distance to the goal" if known else "−distance to the goal"
     caption = (
-        f"Reward of an end effector at rest near the goal (star). The learned reward is highest {100 * peak:.1f} cm "
+        f"Reward of an {thing.replace('_', ' ')} at rest near the goal (star). The learned reward is highest {100 * peak:.1f} cm "
         f"from the goal; its rank correlation with {beside} over these planes is {_agreement(slices):.2f}. "
         "The rest of the observation is that of an episode's end; away from the demonstrations the reward is a guess."
     )
@@ -188,9 +189,9 @@ def along(show: Exhibition) -> Section:
         return Section("along", title, show.absent)
     series = {name: [playback.rewards(show.reward, e) for e in some] for name, some in show.groups.items()}
     panels = {"learned reward per control period": series}
-    if "end_effector_to_goal" in contract.slices:
-        field = contract.slices["end_effector_to_goal"]
-        panels["distance to the goal [m]"] = {
+    if (thing := playback.moved_thing(contract)) is not None:
+        field = contract.slices[f"{thing}_to_goal"]
+        panels[f"distance from {thing.replace('_', ' ')} to goal [m]"] = {
             name: [np.linalg.norm(e.observations[:, field], axis=-1) for e in some]
             for name, some in show.groups.items()
         }
