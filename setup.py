@@ -47,7 +47,7 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"test": ["pytest", "catkin_pkg"]},
+    extras_require={"test": ["pytest", "hypothesis", "catkin_pkg"]},
     zip_safe=True,
     maintainer="irl_ros maintainers",
     maintainer_email="maintainers@example.org",

@@ -25,10 +25,11 @@ from irl_ros.contract_terms import (
     Field,
     Gripper,
     Robot,
+    Safety,
     Task,
     Topic,
 )
-from irl_ros.contract_yaml import load_robot, load_task, task_robot
+from irl_ros.contract_yaml import load_robot, load_safety, load_task, task_robot
 
 __all__ = [
     "ACTION_KINDS",
@@ -43,10 +44,12 @@ __all__ = [
     "Grid",
     "Gripper",
     "Robot",
+    "Safety",
     "Task",
     "Topic",
     "did_you_mean",
     "load_robot",
+    "load_safety",
     "load_task",
     "resolve_path",
     "share_directory",

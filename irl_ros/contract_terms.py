@@ -147,6 +147,31 @@ class Robot:
 
 
 @dataclass(frozen=True)
+class Safety:
+    """What the command gate holds on a robot beyond its contract. Absent limits do not bind.
+
+    No part of the contract: a policy is not trained on these, and a checkpoint made under others still fits. Simulated
+    tasks know nothing of them.
+    """
+
+    acceleration_limit: tuple[float, ...] = ()
+    """[rad/s²] by which each joint's commanded velocity may change in a second; empty: no such limit."""
+    position_margin: float = 0.0
+    """[rad] that targets keep from both position limits of every joint."""
+    box_lower: tuple[float, ...] = ()
+    """[m] corner of the box in the base frame that the end effector stays in; empty: no such limit."""
+    box_upper: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(0 < a < np.inf for a in self.acceleration_limit):
+            raise ContractError("safety: every acceleration must be a finite number above 0 rad/s²")
+        if not 0 <= self.position_margin < np.inf:
+            raise ContractError(f"safety: position_margin must be 0 rad or more, not {self.position_margin}")
+        if not _is_box(self.box_lower, self.box_upper):
+            raise ContractError("safety: box needs lower and upper of three numbers, lower < upper")
+
+
+@dataclass(frozen=True)
 class Task:
     """A task: control rate [Hz], horizon [periods], action, observation fields, features; with `grid`, its cells.
 

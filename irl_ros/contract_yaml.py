@@ -18,6 +18,7 @@ from irl_ros.contract_terms import (
     Field,
     Gripper,
     Robot,
+    Safety,
     Task,
     Topic,
 )
@@ -28,6 +29,11 @@ DEFAULT_ROBOT, DEFAULT_DEMONSTRATIONS = "panda", 5
 def load_robot(robot: str) -> Robot:
     """The robot of that name (from the package's config) or of that YAML file; raises ContractError."""
     return _parsed(_parse_robot, _read_config("robots", robot))
+
+
+def load_safety(robot: str) -> Safety:
+    """The command gate's own limits in the file of that robot, as :func:`load_robot` finds it; raises ContractError."""
+    return _parsed(_parse_safety, _read_config("robots", robot))
 
 
 def load_task(task: str, robot: Robot) -> Task:
@@ -115,7 +121,7 @@ def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) ->
 def _parse_robot(data: Mapping[str, Any]) -> Robot:
     where = data["_path"]
     keys = ("_path", "name", "urdf", "base_frame", "end_effector_frame", "joints", "fixed_joints", "topics", "workspace")
-    _check_keys(data, (*keys, "gripper"), where)
+    _check_keys(data, (*keys, "gripper", "safety"), where)
     joints, topics = _take(data, "joints", where), _take(data, "topics", where)
     _check_keys(topics, ("joint_states", "command"), f"{where}: topics")
     for name, joint in joints.items():
@@ -148,6 +154,25 @@ def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
     command = _parse_topic(_take(data, "command", where), f"{where}: command", commands=True)
     joints = tuple(map(str, _take(data, "joints", where)))
     return Gripper(joints, float(_take(data, "closed", where)), float(_take(data, "open", where)), command, **force)
+
+
+def _parse_safety(data: Mapping[str, Any]) -> Safety:
+    robot, limits, where = _parse_robot(data), data.get("safety") or {}, f"{data['_path']}: safety"
+    _check_keys(limits, ("acceleration", "position_margin", "box"), where)
+    accelerations, box = limits.get("acceleration") or {}, limits.get("box") or {"lower": (), "upper": ()}
+    _check_keys(box, ("lower", "upper"), f"{where}: box")
+    if set(accelerations) not in (set(), set(robot.joint_names)):
+        raise ContractError(f"{where}: acceleration must name every joint: {', '.join(robot.joint_names)}")
+    safety = Safety(
+        acceleration_limit=tuple(float(accelerations[n]) for n in robot.joint_names if accelerations),
+        position_margin=float(limits.get("position_margin", 0.0)),
+        box_lower=tuple(map(float, box["lower"])),
+        box_upper=tuple(map(float, box["upper"])),
+    )
+    room = min(upper - lower for lower, upper in zip(robot.position_lower, robot.position_upper))
+    if not 2 * safety.position_margin < room:
+        raise ContractError(f"{where}: position_margin must be below {room / 2:g} rad, not {safety.position_margin}")
+    return safety
 
 
 def _near_config(urdf: str, where: str) -> str:
