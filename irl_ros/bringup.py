@@ -210,13 +210,22 @@ def _train_stage(options: Options, dataset: str) -> Stage:
 
 def _deploy_stage(options: Options, checkpoint: str) -> Stage:
     robot = {"robot": options.robot, "task": options.task}
-    runner = _node(options, "irl_ros.nodes.policy_runner", "policy_runner", **robot, checkpoint=checkpoint)
+    runner = _node(
+        options,
+        "irl_ros.nodes.policy_runner",
+        "policy_runner",
+        **robot,
+        checkpoint=checkpoint,
+        command_interface=options.command_interface,
+        velocity_timeout=options.velocity_timeout,
+    )
     return _conducted(options, "deploy", (runner,), options.episodes)
 
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
 _LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
+_COMMANDING = ("command_interface", "velocity_timeout")
 _TRAINING = (*_LEARNING, "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {
@@ -236,7 +245,7 @@ GRAPHS: dict[str, Recipe] = {
     "deploy": Recipe(
         deploy_graph,
         "drive the robot by a learned policy",
-        (*_EVERY, *_SIMULATOR, "out", "checkpoint", "episodes", "simulate"),
+        (*_EVERY, *_SIMULATOR, "out", "checkpoint", "episodes", "simulate", *_COMMANDING),
         {"out": "runs/deploy", "real_time_factor": 1.0},
     ),
     "demo": Recipe(

@@ -16,6 +16,15 @@ from irl_ros.motion import JointTrajectory
 
 NANOSECONDS = 1_000_000_000
 UNIT_TOLERANCE = 1e-3
+JOINT_TRAJECTORY, GROUP_POSITION, GROUP_VELOCITY, DRY_RUN = COMMAND_INTERFACES = (
+    "joint_trajectory",
+    "joint_group_position",
+    "joint_group_velocity",
+    "none",
+)
+"""What a robot's arm controller takes; none: nothing is sent to it."""
+DRIFT_TIME = 0.5
+"""[s] Time constant in which a velocity command makes up for the distance from its target."""
 
 
 class MessageError(ValueError):
@@ -169,6 +178,27 @@ def fill_joint_group(msg: Any, values: np.ndarray) -> Any:
     """Write a Float64MultiArray for a forward command controller: values of shape (n,); returns `msg`."""
     msg.data = np.asarray(values, dtype=np.float64).tolist()
     return msg
+
+
+def fill_group_position(msg: Any, trajectory: JointTrajectory) -> Any:
+    """Write a Float64MultiArray for a forward position controller: where the trajectory's first point is; returns
+    `msg`. For a halt that is where the arm shall rest."""
+    return fill_joint_group(msg, trajectory.positions[0])
+
+
+def fill_group_velocity(
+    msg: Any, trajectory: JointTrajectory, measured: np.ndarray, velocity_limit: Sequence[float]
+) -> Any:
+    """Write a Float64MultiArray for a forward velocity controller; returns `msg`.
+
+    The velocity of the trajectory's first point [rad/s], and towards where that motion should be by now from the
+    `measured` pose [rad], shape (n,): a velocity alone would drift away from its targets. Never above
+    `velocity_limit`. A halt is no such motion: send zeros.
+    """
+    velocity = trajectory.velocities[0]
+    error = trajectory.positions[0] - velocity * trajectory.times[0] - measured
+    limit = np.asarray(velocity_limit)
+    return fill_joint_group(msg, np.clip(velocity + error / DRIFT_TIME, -limit, limit))
 
 
 def _point(point: Any, time: float, position: np.ndarray, velocity: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from irl_ros.contract import did_you_mean
 from irl_ros.learning.config import METHODS
+from irl_ros.messages import COMMAND_INTERFACES, JOINT_TRAJECTORY
 
 TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
 
@@ -32,6 +33,12 @@ class Options:
     out: str = option("runs/demo", "run directory: demonstrations, checkpoint and results are written here")
     dataset: str = option("", "directory of recorded demonstrations; empty: record scripted ones in simulation first")
     checkpoint: str = option("runs/demo/checkpoint", "directory of the checkpoint that drives the robot")
+    command_interface: str = option(
+        JOINT_TRAJECTORY, "what the arm's controller takes; none: a dry run", choices=COMMAND_INTERFACES
+    )
+    velocity_timeout: float = option(
+        0.0, "joint_group_velocity: when the robot's driver stops by itself; 0: not known", "s", minimum=0.0
+    )
     seed: int = option(0, "everything random comes from it", minimum=0)
     demonstrations: int = option(0, "successful episodes to record in simulation; 0: as the task asks", minimum=0)
     episodes: int = option(20, "episodes to drive in simulation", minimum=1)

@@ -161,6 +161,24 @@ def test_joint_group(given):
         messages.joint_group(given(messages.fill_joint_group(Float64MultiArray(), np.array([0, np.nan, 0]))), 3)
 
 
+def test_a_group_position_is_the_first_point_never_zeros():
+    command = Trajectory(np.array([0.1, 0.2]), np.array([[1.0, -2.0, 0.5], [1.1, -2.2, 0.5]]), np.zeros((2, 3)))
+    assert list(messages.fill_group_position(Float64MultiArray(), command).data) == [1.0, -2.0, 0.5]
+
+
+def test_a_group_velocity_makes_up_for_drift_and_stays_in_the_limits():
+    velocity = np.array([0.2, -0.4, 0.0])
+    command = Trajectory(np.array([0.1, 0.2]), np.stack([velocity * 0.1] * 2), np.stack([velocity, np.zeros(3)]))
+
+    def sent(measured: list[float], limit: float = 9.0) -> np.ndarray:
+        message = messages.fill_group_velocity(Float64MultiArray(), command, np.array(measured), [limit] * 3)
+        return np.array(message.data)
+
+    np.testing.assert_allclose(sent([0.0, 0.0, 0.0]), velocity)  # where it should be
+    np.testing.assert_allclose(sent([0.1, 0.0, -0.1]), velocity + [-0.2, 0.0, 0.2])  # half a second to get back
+    np.testing.assert_allclose(sent([0.9, 0.9, -0.9], limit=0.5), [-0.5, -0.5, 0.5])
+
+
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.999999999, 1.0, 1795388371.611519273, 2.9999999996])
 def test_stamps_round_to_the_nanosecond(seconds):
     stamp = JointState().header.stamp

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from irl_ros.contract import did_you_mean
 
@@ -33,8 +35,18 @@ def parameter(
 
 
 def declare(node: Node, kind: type[P]) -> P:
-    """Declare every field of the dataclass `kind` on `node`; returns it filled. Raises ParameterError."""
-    values = {f.name: _declare_one(node, f) for f in dataclasses.fields(kind)}
+    """Declare every field of the dataclass `kind` on `node`; returns it filled. Raises ParameterError.
+
+    What is set later is held to the same: refused with what is valid.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {name: _declare_one(node, field) for name, field in fields.items()}
+
+    def check(changes: Sequence[Parameter]) -> SetParametersResult:
+        faults = [_fault(fields[c.name], c.value) for c in changes if c.name in fields]
+        return SetParametersResult(successful=not any(faults), reason=" ".join(filter(None, faults)))
+
+    node.add_on_set_parameters_callback(check)
     return kind(**values)
 
 
@@ -45,10 +57,19 @@ def _declare_one(node: Node, field: dataclasses.Field) -> Any:
         given = node._parameter_overrides.get(field.name)
         shown = given.value if given is not None else error
         raise ParameterError(f"parameter {field.name}: {shown!r} is not valid; {_valid(field)}") from None
+    if fault := _fault(field, value):
+        raise ParameterError(fault)
+    return value
+
+
+def _fault(field: dataclasses.Field, value: Any) -> str | None:
+    """What is wrong with a value of the right type and, for rclpy, in range: it takes NaN and any string."""
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise ParameterError(f"parameter {field.name}: unknown {value!r}.{did_you_mean(str(value), choices)}")
-    return value
+        return f"parameter {field.name}: unknown {value!r}.{did_you_mean(str(value), choices)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"parameter {field.name}: {value!r} is not valid; {_valid(field)}"
+    return None
 
 
 def _valid(field: dataclasses.Field) -> str:

@@ -19,13 +19,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import OccupancyGrid
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
 from irl_ros import messages
@@ -34,24 +32,22 @@ from irl_ros.contract import Contract, ContractError, Topic, load_robot, load_ta
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.pilot import Pilot, Score
+from irl_ros.messages import COMMAND_INTERFACES, GROUP_VELOCITY, JOINT_TRAJECTORY
 from irl_ros.nodes import diagnostics, markers, process
 from irl_ros.nodes.lifecycle import transition
 from irl_ros.nodes.monitor import Monitor, model_status
-from irl_ros.nodes.parameters import declare, parameter
+from irl_ros.nodes.outputs import RELIABLE, CommandOutput
+from irl_ros.nodes.parameters import ParameterError, declare, parameter
 from irl_ros.nodes.reward_map import occupancy_grid
 from irl_ros.nodes.watchdog import Watchdog
 
 LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
 MARKER_PERIOD, PATH_LENGTH = 0.2, 200  # [s], ticks
-ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
 MESSAGE_TYPES = {
     "sensor_msgs/msg/JointState": JointState,
     "geometry_msgs/msg/PoseStamped": PoseStamped,
-    "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
-    "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -62,6 +58,25 @@ class Parameters:
     robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the one the checkpoint names")
     task: str = parameter("", "task to hold the checkpoint against: a name or a YAML file; empty: the checkpoint's own")
     checkpoint: str = parameter("", "directory of the checkpoint")
+    command_interface: str = parameter(
+        JOINT_TRAJECTORY,
+        "what the arm's controller takes; none: a dry run, shown on ~/proposal",
+        choices=COMMAND_INTERFACES,
+    )
+    velocity_timeout: float = parameter(
+        0.0,
+        "joint_group_velocity: how long after the last command the robot's driver stops by itself; 0: not known",
+        "s",
+        range=(0.0, 10.0),
+    )
+
+    def __post_init__(self) -> None:
+        if self.command_interface == GROUP_VELOCITY and not self.velocity_timeout > 0:
+            raise ParameterError(
+                "parameter velocity_timeout: a velocity goes on when its sender dies, so command_interface "
+                "joint_group_velocity needs a robot driver that stops by itself; say after how many seconds (above 0 "
+                "to 10 s), or use joint_trajectory"
+            )
 
 
 def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
@@ -150,16 +165,10 @@ class PolicyRunner(LifecycleNode):
         self._refusal = reason
 
     def _build(self) -> None:
-        topics = self._contract.topics
-        command = topics["command"]
-        if _message_type(command) is not JointTrajectory:
-            raise ContractError(f"topic {command.name}: commands of type {command.type} are not supported")
-        self._commands = self._publisher(JointTrajectory, command.name, RELIABLE)
-        if self._contract.task.gripper:
-            gripper = topics["gripper_command"]
-            if _message_type(gripper) is not Float64MultiArray:
-                raise ContractError(f"topic {gripper.name}: gripper commands of type {gripper.type} are not supported")
-            self._gripper = self._publisher(Float64MultiArray, gripper.name, RELIABLE)
+        topics, settings = self._contract.topics, self._settings
+        self._output = CommandOutput(
+            self._contract, settings.command_interface, settings.velocity_timeout, self._publisher
+        )
         self._score_publishers = {
             name: self._publisher(Float64, f"~/{name}", RELIABLE)
             for name in ("reward", "episode_return", "demo_likeness")
@@ -191,7 +200,7 @@ class PolicyRunner(LifecycleNode):
             self._watchdog.stop()
             self._watchdog = None
         if self._pilot is not None and self._pilot.disable(reason, time.monotonic()):
-            self._commands.wait_for_all_acked(ACKNOWLEDGE)
+            self._output.wait()
 
     def _tear_down(self) -> None:
         self._stop("shut down")
@@ -223,10 +232,10 @@ class PolicyRunner(LifecycleNode):
     def _enable(self) -> None:
         if self._watchdog is None:
             raise GateError(f"not enabled: the node is not active ({self._refusal or 'configured'}); activate it first")
-        others = self._other_publishers()
+        others = [] if self._output.dry else self._other_publishers()
         if others:
             raise GateError(
-                f"not enabled: {self._commands.topic_name} has another publisher ({', '.join(others)}); stop it, or "
+                f"not enabled: {self._output.topic} has another publisher ({', '.join(others)}); stop it, or "
                 "wait: one that was killed is only forgotten when its DDS lease ends (about 20 s)"
             )
         self._pilot.enable(time.monotonic())
@@ -239,7 +248,7 @@ class PolicyRunner(LifecycleNode):
 
     def _other_publishers(self) -> list[str]:
         """Who else publishes commands; a second node of our own name counts."""
-        infos = self.get_publishers_info_by_topic(self._commands.topic_name)
+        infos = self.get_publishers_info_by_topic(self._output.topic)
         names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
         if (own := self.get_fully_qualified_name()) in names:
             names.remove(own)
@@ -266,18 +275,13 @@ class PolicyRunner(LifecycleNode):
 
     def _send(self, result: Command | Halt) -> None:
         """Publish what the gate decided; called from a tick or from the watchdog, one at a time."""
-        names = self._contract.robot.joint_names
-        trajectory = messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, names, result.trajectory)
-        self._commands.publish(trajectory)
+        self._output.send(result, self._pilot.inputs.joint_position)
         if isinstance(result, Halt):
             if self._pilot.gate.state is GateState.DISARMED:  # asked for
                 self.get_logger().info(f"halt: {result.reason}")
             else:
                 self.get_logger().warning(f"halt: {result.reason}")
             return
-        if result.opening is not None:
-            fingers = self._contract.robot.gripper.joint_position(result.opening)
-            self._gripper.publish(messages.fill_joint_group(Float64MultiArray(), fingers))
         self._actions.publish(Float64MultiArray(data=result.action.tolist()))
         self._monitor.limited.update(result.limited)
 

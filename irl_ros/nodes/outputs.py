@@ -1,0 +1,101 @@
+"""How commands leave policy_runner: through one command interface, on its topic and in its message.
+
+A halt is the interface's own stop: a trajectory that ends at rest, the position where the arm is, or zero velocity. A
+dry run goes through all of it on `~/proposal`, which moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from irl_ros import messages
+from irl_ros.contract import Contract, ContractError
+from irl_ros.control.gate import Command, Halt
+from irl_ros.messages import DRY_RUN, GROUP_POSITION, GROUP_VELOCITY, JOINT_TRAJECTORY
+
+TYPES = {JointTrajectory: "trajectory_msgs/msg/JointTrajectory", Float64MultiArray: "std_msgs/msg/Float64MultiArray"}
+CHANNELS: dict[str, tuple[type, str]] = {
+    JOINT_TRAJECTORY: (JointTrajectory, "joint_trajectory_controller/joint_trajectory"),
+    GROUP_POSITION: (Float64MultiArray, "forward_position_controller/commands"),
+    GROUP_VELOCITY: (Float64MultiArray, "forward_velocity_controller/commands"),
+    DRY_RUN: (JointTrajectory, "~/proposal"),
+}
+"""Message and topic of each interface; the robot's own command topic where that takes the message."""
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
+
+
+class CommandOutput:
+    """Publishes what the gate decides. `make_publisher` takes message class, topic and QoS, and keeps the publisher.
+
+    Raises ContractError where the interface does not fit the robot.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        interface: str,
+        velocity_timeout: float,
+        make_publisher: Callable[[type, str, QoSProfile], Any],
+    ):
+        self._contract, self._interface = contract, interface
+        if interface == GROUP_VELOCITY and velocity_timeout <= contract.task.period:
+            raise ContractError(
+                f"parameter velocity_timeout: a driver that stops after {velocity_timeout:g} s would stop between two "
+                f"commands; it must be above the control period of {contract.task.period:g} s"
+            )
+        self._commands = make_publisher(*self._channel(), RELIABLE)
+        self._gripper = None
+        if contract.task.gripper and not self.dry:
+            topic = contract.topics["gripper_command"]
+            if topic.type != TYPES[Float64MultiArray]:
+                raise ContractError(f"topic {topic.name}: gripper commands of type {topic.type} are not supported")
+            self._gripper = make_publisher(Float64MultiArray, topic.name, RELIABLE)
+
+    @property
+    def dry(self) -> bool:
+        """Whether nothing is published that could move the robot."""
+        return self._interface == DRY_RUN
+
+    @property
+    def topic(self) -> str:
+        """Resolved name of the topic that commands go to."""
+        return self._commands.topic_name
+
+    def send(self, result: Command | Halt, measured: np.ndarray) -> None:
+        """Publish a command or a halt; `measured` is the arm's pose [rad], shape (n_joints,)."""
+        self._commands.publish(self._message(result, measured))
+        if self._gripper is not None and isinstance(result, Command) and result.opening is not None:
+            fingers = self._contract.robot.gripper.joint_position(result.opening)
+            self._gripper.publish(messages.fill_joint_group(Float64MultiArray(), fingers))
+
+    def wait(self) -> None:
+        """Return when receivers have what was sent, or after a moment."""
+        self._commands.wait_for_all_acked(ACKNOWLEDGE)
+
+    def _channel(self) -> tuple[type, str]:
+        (kind, topic), own = CHANNELS[self._interface], self._contract.robot.command
+        if own.type not in TYPES.values():
+            raise ContractError(f"topic {own.name}: commands of type {own.type} are not supported")
+        return kind, own.name if own.type == TYPES[kind] and not self.dry else topic
+
+    def _message(self, result: Command | Halt, measured: np.ndarray) -> Any:
+        robot = self._contract.robot
+        if self._interface == GROUP_POSITION:
+            return messages.fill_group_position(Float64MultiArray(), result.trajectory)
+        if self._interface == GROUP_VELOCITY and isinstance(result, Halt):
+            return messages.fill_joint_group(Float64MultiArray(), np.zeros(robot.n_joints))
+        if self._interface == GROUP_VELOCITY:
+            return messages.fill_group_velocity(
+                Float64MultiArray(), result.trajectory, measured, robot.velocity_limit
+            )
+        return messages.fill_joint_trajectory(
+            JointTrajectory(), JointTrajectoryPoint, robot.joint_names, result.trajectory
+        )
