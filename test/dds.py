@@ -154,8 +154,12 @@ class Client:
         end = time.monotonic() + timeout
         while not (value := condition()):
             assert time.monotonic() < end, f"waited {timeout} s for {what}"
-            self._executor.spin_once(timeout_sec=0.05)
+            self.spin_once(0.05)
         return value
+
+    def spin_once(self, timeout: float = 0.0) -> None:
+        """One callback, if one is ready within `timeout` [s]."""
+        self._executor.spin_once(timeout_sec=timeout)
 
     def collect(self, kind: type, topic: str, qos: QoSProfile = COMMAND) -> list[Any]:
         """A list to which every message on `topic` is appended.
