@@ -19,137 +19,44 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.qos import QoSProfile
+from runners import (
+    ACTION,
+    COMMAND,
+    CONTRACT,
+    PERIOD,
+    ROBOT,
+    SLACK,
+    STALE,
+    Received,
+    activate,
+    change,
+    enable,
+    enable_when_ready,
+    get_moving,
+    moving,
+    runner,
+    spin,
+    state,
+)
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
-from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import ContractError
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Halt
 from irl_ros.control.pilot import Pilot
 from irl_ros.nodes.policy_runner import load_fitting
 from irl_ros.nodes.watchdog import Watchdog
 
-CONTRACT = Contract.load("panda", "reach")
-ROBOT = CONTRACT.robot
-COMMAND = ROBOT.command.name
-ACTION = np.array([0.4, 0.2, -0.3, 0.2, 0.3, -0.2, 0.4])
-STALE = 0.1
-PERIOD = CONTRACT.task.period
-SLACK = 0.1
-"""[s] What a shared machine may add by not running the node."""
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
     handmade.checkpoint(CONTRACT, ACTION).save(directory)
     return directory
-
-
-class Received:
-    """Commands and joint states, each with the time [s] at which its node sent it: our own delays do not count."""
-
-    def __init__(self, client: dds.Client):
-        self.commands: list[tuple[float, JointTrajectory]] = []
-        self.states: list[tuple[float, JointState]] = []
-        self._keep(client, JointTrajectory, COMMAND, dds.COMMAND, self.commands)
-        self._keep(client, JointState, ROBOT.joint_states.name, dds.SENSOR, self.states)
-
-    @staticmethod
-    def _keep(client: dds.Client, kind: type, topic: str, qos: QoSProfile, into: list) -> None:
-        def append(message: object, info: dict) -> None:
-            into.append((info["source_timestamp"] * 1e-9, message))
-
-        client.node.create_subscription(kind, topic, append, qos)
-
-    def position(self) -> np.ndarray:
-        return messages.joint_state(self.states[-1][1], ROBOT.joint_names)[0]
-
-    @property
-    def halted(self) -> bool:
-        """Whether the last command is a halt: one point, at rest."""
-        return bool(self.commands) and is_halt(self.commands[-1][1])
-
-    def since_halt(self) -> list[JointTrajectory]:
-        """The commands since the last halt."""
-        kept: list[JointTrajectory] = []
-        for _, message in reversed(self.commands):
-            if is_halt(message):
-                break
-            kept.insert(0, message)
-        return kept
-
-
-def is_halt(message: JointTrajectory) -> bool:
-    return len(message.points) == 1 and not np.any(message.points[0].velocities)
-
-
-def change(client: dds.Client, transition: int) -> bool:
-    request = ChangeState.Request()
-    request.transition.id = transition
-    return client.call(ChangeState, "policy_runner/change_state", request).success
-
-
-def enable(client: dds.Client, wanted: bool = True) -> SetBool.Response:
-    return client.call(SetBool, "policy_runner/enable", SetBool.Request(data=wanted))
-
-
-def state(client: dds.Client) -> int:
-    return client.call(GetState, "policy_runner/get_state").current_state.id
-
-
-def activate(client: dds.Client) -> None:
-    assert change(client, Transition.TRANSITION_CONFIGURE)
-    assert change(client, Transition.TRANSITION_ACTIVATE)
-
-
-def enable_when_ready(client: dds.Client) -> None:
-    """Enable as soon as the node has heard from the arm."""
-    client.wait(lambda: enable(client).success, "enable")
-
-
-def get_moving(client: dds.Client, received: Received, commands: int = 5) -> None:
-    """Enable, and wait for that many commands in a row; a machine that stalls for 0.1 s halts the arm: enable again."""
-    enable_when_ready(client)
-
-    def going() -> bool:
-        if received.halted:
-            enable(client)
-        return len(received.since_halt()) > commands
-
-    client.wait(going, f"{commands} commands in a row")
-
-
-@contextlib.contextmanager
-def runner(domain: int, checkpoint: Path, **parameters) -> Iterator[dds.Process]:
-    parameters = {"robot": "panda", "checkpoint": checkpoint, **parameters}
-    with dds.process("irl_ros.nodes.policy_runner", domain, **parameters) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def moving(checkpoint: Path, **parameters) -> Iterator[tuple[dds.Process, dds.Process, dds.Client, Received]]:
-    """Arm and runner, enabled, the arm in motion."""
-    with dds.domain() as domain, dds.process("irl_ros_sim.arm_node", domain, robot="panda") as arm:
-        with runner(domain, checkpoint, **parameters) as process, dds.client(domain) as client:
-            received = Received(client)
-            activate(client)
-            client.wait(lambda: received.states, "a joint state")
-            get_moving(client, received)
-            yield arm, process, client, received
-
-
-def spin(client: dds.Client, seconds: float) -> None:
-    """Listen for that long: for what must not come."""
-    end = time.monotonic() + seconds
-    client.wait(lambda: time.monotonic() > end, "time to pass")
 
 
 def test_it_drives_the_arm_and_tells_the_learned_reward(checkpoint: Path):
