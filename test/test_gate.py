@@ -224,12 +224,11 @@ def test_an_arm_pushed_away_from_its_target_halts():
     np.testing.assert_array_equal(halt.trajectory.positions, [pushed])
 
 
-def test_an_arm_outside_its_limits_is_left_there():
+def test_an_arm_outside_its_limits_is_not_enabled():
     outside = HOME.copy()
     outside[0] = CONTRACT.robot.position_upper[0] + 0.5
-    halt = armed(outside).command(ZERO, outside, FRESH)
-    assert isinstance(halt, Halt) and "panda_joint1" in halt.reason
-    np.testing.assert_array_equal(halt.trajectory.positions, [outside])
+    with pytest.raises(GateError, match="panda_joint1 is at 3.397 rad, outside .* move it back by hand"):
+        armed(outside)
 
 
 def test_an_arm_just_outside_its_limits_is_led_back():

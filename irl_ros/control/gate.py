@@ -1,12 +1,17 @@
 """The last word on every command: pure, no ROS, no learning.
 
-A :class:`Gate` is disarmed, armed or halted. Armed, it turns an action into a :class:`Command` by the contract's one
-:func:`~irl_ros.contract.joint_target`, or into a :class:`Halt` when anything is wrong. After a halt nothing moves
-until somebody enables it again, and enabling starts from the measured pose.
+A :class:`Gate` is disarmed, armed or halted. Armed, it turns an action, or the joint target that a human wants, into a
+:class:`Command`, or into a :class:`Halt` when anything is wrong. After a halt nothing moves until somebody enables it
+again, and enabling starts from the measured pose, at rest.
 
-Every target of a command lies within the joint limits, within the contract's ``max_lead`` of the measured pose, and
-no farther from the previous target than the joint velocity limits allow in one period. Where these contradict each
-other (somebody pushed the arm away from its target) the gate halts.
+Every target of a command, and the stop that follows it, lies within the position limits and their margin and within
+the box of the end effector. Every target lies within the contract's ``max_lead`` of the measured pose, and neither
+velocity nor acceleration from target to target exceeds the joints' limits. Where these contradict each other (somebody
+pushed the arm away from its target) the gate halts. An arm that is found inside a margin, or outside the box by no more
+than its tolerance, may stay or go back in, never farther out; farther outside it is not enabled: move it by hand.
+
+Acceleration is that of the commanded velocities, one period to the next; a controller's cubic spline between two of
+them peaks at up to four times as much for an instant.
 """
 
 from __future__ import annotations
@@ -18,18 +23,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, Safety
+from irl_ros.control.box import ROUNDING, Box
+from irl_ros.control.limits import Bounded, JointLimits
 from irl_ros.motion import (
     DifferentialKinematics,
     JointTrajectory,
+    asked_action,
+    gripper_action,
     gripper_target,
     halt_trajectory,
-    joint_target,
-    target_trajectory,
     wanted_target,
 )
 
-ROUNDING = 1e-9  # [rad]
+HALVINGS = 8
+"""How finely a step that leaves the box is shortened."""
 
 
 class GateError(ValueError):
@@ -49,7 +57,7 @@ class Command(NamedTuple):
     action: np.ndarray
     target: np.ndarray
     limited: tuple[str, ...]
-    """What was cut to its limit: "action", "lead of <joint>", "position of <joint>"."""
+    """What was cut to its limit: "action", "step", "box", "<position|lead|velocity|acceleration> of <joint>"."""
     opening: float | None = None
     """Of the gripper [m], within its range; None where the task leaves it alone. A halt leaves it as it is."""
 
@@ -67,17 +75,24 @@ class Gate:
     An age is the time since the topic's last message was received, on a monotonic clock; `math.inf` if there was none.
     """
 
-    def __init__(self, contract: Contract, kinematics: DifferentialKinematics | None = None):
-        """`kinematics` is needed where actions displace the end effector."""
+    def __init__(
+        self, contract: Contract, kinematics: DifferentialKinematics | None = None, safety: Safety = Safety()
+    ):
+        """`safety` comes from the robot's file here, not from a checkpoint. `kinematics` is needed where actions
+        displace the end effector or `safety` has a box."""
         if contract.robot is None:
             raise ContractError(f"task {contract.task.name}: there is no robot in this contract to command")
         if contract.task.moves_end_effector and kinematics is None:
             raise ContractError(f"task {contract.task.name}: its actions move the end effector; give its kinematics")
-        self._contract, self._kinematics, robot = contract, kinematics, contract.robot
-        self._lower, self._upper = np.array(robot.position_lower), np.array(robot.position_upper)
-        self._max_change = np.array(robot.velocity_limit) * contract.task.period
+        if safety.box_lower and kinematics is None:
+            raise ContractError(f"robot {contract.robot.name}: its box bounds the end effector; give its kinematics")
+        if len(safety.acceleration_limit) not in (0, contract.robot.n_joints):
+            raise ContractError(f"robot {contract.robot.name}: safety limits of another robot, with other joints")
+        self._contract, self._kinematics = contract, kinematics
+        self._limits, self._box = JointLimits(contract, safety), Box(safety, kinematics)
         self._max_age = {role: contract.topics[role].max_age for role in ("joint_states", *contract.sources)}
-        self._target: np.ndarray | None = None
+        self._target = self._change = np.zeros(contract.robot.n_joints)
+        self._speed, self._opening, self._excess = 1.0, None, 0.0
         self.state = GateState.DISARMED
         self.reason = "not enabled yet"
         """Why the gate is not armed; empty while it is."""
@@ -86,12 +101,25 @@ class Gate:
     def armed(self) -> bool:
         return self.state is GateState.ARMED
 
+    @property
+    def speed(self) -> float:
+        """Share of every step that is taken, in (0, 1]: 0.1 for a first run on metal. May change under way."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, value: float) -> None:
+        if not 0.0 < value <= 1.0:
+            raise GateError(f"speed must lie in (0, 1], not {value}")
+        self._speed = float(value)
+
     def enable(self, measured: np.ndarray, ages: Mapping[str, float]) -> None:
-        """Arm, with the target at the measured pose. Raises GateError, and stays as it was, on unusable input."""
-        fault = self._input_fault(measured, ages)
+        """Arm, with the target at the measured pose, at rest. Raises GateError, and stays as it was, on unusable input
+        and where no command from this pose could keep every limit."""
+        fault = self._input_fault(measured, ages) or self._rest_fault(measured)
         if fault:
             raise GateError(f"not enabled: {fault}")
-        self._target = measured.astype(np.float64)
+        self._target, self._change = measured.astype(np.float64), np.zeros_like(measured, dtype=np.float64)
+        self._excess, self._opening = self._box.excess(self._target), None
         self.state, self.reason = GateState.ARMED, ""
 
     def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
@@ -100,25 +128,50 @@ class Gate:
         self.state, self.reason = GateState.DISARMED, reason
         return halt
 
-    def command(self, action: np.ndarray, measured: np.ndarray, ages: Mapping[str, float]) -> Command | Halt:
+    def command(
+        self, action: np.ndarray, measured: np.ndarray, ages: Mapping[str, float], pace: float = 1.0
+    ) -> Command | Halt:
         """The command for `action`, shape (action_size,), or the halt that ends all motion.
 
+        `pace` in [0, 1] scales the step further than `speed` does. Raises GateError when the gate is not armed or
+        `pace` is out of its range.
+        """
+        self._refuse_unless_armed()
+        if not 0.0 <= pace <= 1.0:
+            raise GateError(f"pace must lie in [0, 1], not {pace}")
+        fault = self._input_fault(measured, ages) or self._box.fault(measured) or self._action_fault(action)
+        if fault:
+            return self.halt(fault, measured, ages)
+        share = self._speed * pace
+        wanted, executed = wanted_target(self._contract, self._target, action, self._kinematics), np.clip(action, -1.0, 1.0)
+        if share < 1.0:
+            wanted = self._target + share * (wanted - self._target)
+            executed[: self._contract.task.arm_action_size] *= share
+        cut = ("action",) if np.abs(action).max() > 1.0 else ()
+        return self._move(wanted, executed, gripper_target(self._contract, action), cut, measured, ages)
+
+    def forward(
+        self, wanted: np.ndarray, measured: np.ndarray, ages: Mapping[str, float], opening: float | None = None
+    ) -> Command | Halt:
+        """The command towards the joint target that a human wants [rad], within every limit that an action meets.
+
+        The step keeps its direction and is no longer than an action's. `opening` of the gripper [m]; None leaves it.
         Raises GateError when the gate is not armed.
         """
-        if not self.armed:
-            raise GateError(f"no command: the gate is {self.state.value} ({self.reason}); enable it first")
-        fault = self._input_fault(measured, ages) or self._action_fault(action)
+        self._refuse_unless_armed()
+        n_joints = self._contract.robot.n_joints
+        fault = self._input_fault(measured, ages) or self._box.fault(measured)
+        fault = fault or _array_fault("wanted joint position", wanted, n_joints)
         if fault:
             return self.halt(fault, measured, ages)
-        target = joint_target(self._contract, self._target, action, measured, self._kinematics)
-        fault = self._target_fault(target, measured)
-        if fault:
-            return self.halt(fault, measured, ages)
-        limited = self._limited(action, measured)
-        trajectory = target_trajectory(self._contract, self._target, target)
-        self._target = target
-        opening = gripper_target(self._contract, action)
-        return Command(trajectory, np.clip(action, -1.0, 1.0), target.copy(), limited, opening)
+        move = wanted - self._target
+        longer = float((np.abs(move) / (self._speed * self._contract.max_joint_step)).max())
+        near = self._target + move / max(1.0, longer)
+        action = np.clip(asked_action(self._contract, np.stack([self._target, near]), self._kinematics)[0], -1.0, 1.0)
+        if self._contract.task.gripper:
+            opening = self._known_opening(opening)
+            action = np.concatenate([action, gripper_action(self._contract, np.array([opening]))[0]])
+        return self._move(near, action, opening, ("step",) if longer > 1.0 else (), measured, ages)
 
     def halt(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt:
         """Halt, at rest in the measured pose; in the last target where the measurement is missing, stale or bad:
@@ -136,6 +189,55 @@ class Gate:
     def stale(self, ages: Mapping[str, float]) -> str | None:
         """What is missing or too old, in words; None when every input is fresh."""
         return next(filter(None, (self._stale(role, ages) for role in self._max_age)), None)
+
+    def _move(
+        self,
+        wanted: np.ndarray,
+        action: np.ndarray,
+        opening: float | None,
+        cut: tuple[str, ...],
+        measured: np.ndarray,
+        ages: Mapping[str, float],
+    ) -> Command | Halt:
+        bounded = self._limits.bound(wanted, self._target, self._change, measured)
+        if bounded.conflict is not None:
+            return self.halt(self._contradiction(bounded.conflict, measured), measured, ages)
+        target = self._inside_box(bounded)
+        excess = self._box.excess(target)
+        if excess > self._excess + ROUNDING:
+            return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
+        trajectory = self._limits.trajectory(self._target, target)
+        if self._box.excess(trajectory.positions[-1]) > self._excess + ROUNDING:
+            trajectory = self._limits.trajectory(self._target, target, stop_there=True)
+        limited = (*cut, *bounded.limited, *(() if target is bounded.target else ("box",)))
+        self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
+        return Command(trajectory, action, target.copy(), limited, opening)
+
+    def _inside_box(self, bounded: Bounded) -> np.ndarray:
+        """The bounded target; where it or the stop after it leaves the box, as far that way from braking as fits."""
+        if self._fits_box(bounded.target):
+            return bounded.target
+        braked = self._limits.braked(self._target, self._change, bounded)
+        fits, fails = 0.0, 1.0
+        for _ in range(HALVINGS):
+            share = (fits + fails) / 2.0
+            inside = self._fits_box(braked + share * (bounded.target - braked))
+            fits, fails = (share, fails) if inside else (fits, share)
+        return braked + fits * (bounded.target - braked)
+
+    def _fits_box(self, target: np.ndarray) -> bool:
+        stop = self._limits.trajectory(self._target, target).positions[-1]
+        return max(self._box.excess(target), self._box.excess(stop)) <= self._excess
+
+    def _known_opening(self, opening: float | None) -> float:
+        """Of the gripper [m], within its range: the wanted one, else the last commanded, else wide open."""
+        closed, opened = self._contract.robot.gripper.opening_range
+        wanted = next(filter(lambda o: o is not None and math.isfinite(o), (opening, self._opening)), opened)
+        return float(np.clip(wanted, closed, opened))
+
+    def _refuse_unless_armed(self) -> None:
+        if not self.armed:
+            raise GateError(f"no command: the gate is {self.state.value} ({self.reason}); enable it first")
 
     def _stale(self, role: str, ages: Mapping[str, float]) -> str | None:
         age, max_age = ages.get(role, math.inf), self._max_age[role]
@@ -155,25 +257,29 @@ class Gate:
     def _action_fault(self, action: np.ndarray) -> str | None:
         return _array_fault("action", action, self._contract.action_size)
 
-    def _target_fault(self, target: np.ndarray, measured: np.ndarray) -> str | None:
-        """Why `target` cannot satisfy every limit at once: the arm is not where it should be."""
-        for i, name in enumerate(self._contract.robot.joint_names):
-            if abs(target[i] - self._target[i]) > self._max_change[i] + ROUNDING:
-                return (
-                    f"{name} is at {measured[i]:.3f} rad, {abs(measured[i] - self._target[i]):.3f} rad from its "
-                    "target: held, pushed or commanded by somebody else"
-                )
-            if abs(target[i] - measured[i]) > self._contract.task.max_lead + ROUNDING:
-                return f"{name} is at {measured[i]:.3f} rad, outside [{self._lower[i]}, {self._upper[i]}]"
-        return None
+    def _rest_fault(self, measured: np.ndarray) -> str | None:
+        """Why no motion can start at rest in `measured`."""
+        conflict = self._limits.bound(measured, measured, np.zeros_like(measured), measured).conflict
+        if conflict is not None:
+            return f"{self._whereabouts(conflict, measured)}; move it back by hand"
+        fault = self._box.fault(measured)
+        return f"{fault}; move it back by hand" if fault else None
 
-    def _limited(self, action: np.ndarray, measured: np.ndarray) -> tuple[str, ...]:
-        names, lead = self._contract.robot.joint_names, self._contract.task.max_lead
-        wanted = wanted_target(self._contract, self._target, action, self._kinematics)
-        near = np.clip(wanted, measured - lead, measured + lead)
-        led = [f"lead of {n}" for n, cut in zip(names, np.abs(near - wanted) > ROUNDING) if cut]
-        bounded = [f"position of {n}" for n, out in zip(names, (near < self._lower) | (near > self._upper)) if out]
-        return (*(["action"] if np.abs(action).max() > 1.0 else []), *led, *bounded)
+    def _contradiction(self, joint: int, measured: np.ndarray) -> str:
+        """Why no target satisfies every limit at once: the arm is not where it should be."""
+        away = abs(measured[joint] - self._target[joint])
+        outside = not self._limits.lower[joint] <= measured[joint] <= self._limits.upper[joint]
+        if outside and away <= self._contract.task.max_lead:
+            return self._whereabouts(joint, measured)
+        name = self._limits.names[joint]
+        return (
+            f"{name} is at {measured[joint]:.3f} rad, {away:.3f} rad from its target: held, pushed or commanded by "
+            "somebody else"
+        )
+
+    def _whereabouts(self, joint: int, measured: np.ndarray) -> str:
+        lower, upper = self._limits.lower[joint], self._limits.upper[joint]
+        return f"{self._limits.names[joint]} is at {measured[joint]:.3f} rad, outside [{lower}, {upper}]"
 
 
 def _array_fault(what: str, value: np.ndarray | None, size: int) -> str | None:

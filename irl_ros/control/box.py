@@ -1,0 +1,34 @@
+"""The box that the end effector stays in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irl_ros.contract import ForwardKinematics, Safety
+
+TOLERANCE = 0.01
+"""[m] that the measured end effector may be outside: an arm overshoots its targets a little."""
+ROUNDING = 1e-9  # [m]
+
+
+class Box:
+    """How far outside a pose is; a robot without a box is always inside."""
+
+    def __init__(self, safety: Safety, kinematics: ForwardKinematics | None):
+        self._lower, self._upper = np.array(safety.box_lower), np.array(safety.box_upper)
+        self._kinematics = kinematics
+        self.bounded = len(self._lower) > 0
+
+    def excess(self, joint_position: np.ndarray) -> float:
+        """Distance [m], along one axis, of the end effector from the box at joint positions [rad]; 0 inside."""
+        if not self.bounded:
+            return 0.0
+        hand = self._kinematics.position(joint_position)
+        return max(0.0, float((self._lower - hand).max()), float((hand - self._upper).max()))
+
+    def fault(self, joint_position: np.ndarray) -> str | None:
+        """Why no motion may go on from these measured joint positions [rad]."""
+        excess = self.excess(joint_position)
+        if excess <= TOLERANCE:
+            return None
+        return f"the end effector is {excess:.3f} m outside its box from {self._lower} to {self._upper} m"
