@@ -30,8 +30,7 @@ from irl_ros.learning.observer import Observer
 from irl_ros.learning.rollout import Rollouts
 from irl_ros.learning.tabular import TabularResult
 from irl_ros.learning.train import EVALUATION_SEED, Result, write_json, run_figures, success_figures
-from irl_ros.models import likeness
-from irl_ros.models.features import Features
+from irl_ros.models.demonstrated import yardsticks
 
 
 class Learner(NamedTuple):
@@ -129,13 +128,12 @@ class TabularRun:
 
     def save(self, result: TabularResult, provenance: dict[str, Any]) -> Path:
         """The checkpoint, in the form that every method's has."""
-        inputs = Features(self._contract, self._contract.task.policy_inputs)
-        path = self._directory / "checkpoint"
+        path, reward_arrays = self._directory / "checkpoint", grid.reward_arrays(result)
         Checkpoint(
             contract=self._contract,
             policy_arrays=self.policy_arrays(result),
-            reward_arrays=grid.reward_arrays(result),
-            likeness_arrays=likeness.calibrate([inputs(e.observations) for e in self._demonstrations]),
+            reward_arrays=reward_arrays,
+            likeness_arrays=yardsticks(self._demonstrations, reward_arrays),
             urdf=self._contract.robot.urdf_path().read_text(),
             provenance={
                 **provenance,

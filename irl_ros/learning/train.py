@@ -37,7 +37,7 @@ from irl_ros.learning.policy_step import PolicyStep
 from irl_ros.learning.resume import load_state, save_state
 from irl_ros.learning.rollout import Outcome, Rollouts
 from irl_ros.learning.trajectory_step import TrajectoryStep, clone_controllers
-from irl_ros.models import likeness
+from irl_ros.models.demonstrated import yardsticks
 from irl_ros.models.policies import ValueFunction
 
 SUCCESS_2CM = 0.02
@@ -206,12 +206,12 @@ class _Run:
 
     def _save_checkpoint(self) -> Path:
         robot, path = self._contract.robot, self._directory / "checkpoint"
-        per_demonstration = [self._featurizer.inputs(e.observations) for e in self._demonstrations]
+        reward_arrays = self._method.reward_arrays() if self._method else {}
         Checkpoint(
             contract=self._contract,
             policy_arrays=self._policy.arrays(),
-            reward_arrays=self._method.reward_arrays() if self._method else {},
-            likeness_arrays=likeness.calibrate(per_demonstration),
+            reward_arrays=reward_arrays,
+            likeness_arrays=yardsticks(self._demonstrations, reward_arrays),
             urdf=robot.urdf_path().read_text() if robot is not None else "",
             provenance={
                 **run_figures(self._demonstrations, self._config),
