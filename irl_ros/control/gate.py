@@ -164,14 +164,12 @@ class Gate:
         fault = fault or _array_fault("wanted joint position", wanted, n_joints)
         if fault:
             return self.halt(fault, measured, ages)
-        move = wanted - self._target
+        move, before = wanted - self._target, self._target
         longer = float((np.abs(move) / (self._speed * self._contract.max_joint_step)).max())
-        near = self._target + move / max(1.0, longer)
-        action = np.clip(asked_action(self._contract, np.stack([self._target, near]), self._kinematics)[0], -1.0, 1.0)
-        if self._contract.task.gripper:
-            opening = self._known_opening(opening)
-            action = np.concatenate([action, gripper_action(self._contract, np.array([opening]))[0]])
-        return self._move(near, action, opening, ("step",) if longer > 1.0 else (), measured, ages)
+        near, cut = before + move / max(1.0, longer), ("step",) if longer > 1.0 + ROUNDING else ()
+        opening = self._known_opening(opening) if self._contract.task.gripper else None
+        result = self._move(near, wanted, opening, cut, measured, ages)
+        return result._replace(action=self._executed(before, result)) if isinstance(result, Command) else result
 
     def halt(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt:
         """Halt, at rest in the measured pose; in the last target where the measurement is missing, stale or bad:
@@ -228,6 +226,13 @@ class Gate:
     def _fits_box(self, target: np.ndarray) -> bool:
         stop = self._limits.trajectory(self._target, target).positions[-1]
         return max(self._box.excess(target), self._box.excess(stop)) <= self._excess
+
+    def _executed(self, before: np.ndarray, command: Command) -> np.ndarray:
+        """The action that would have asked for this command, clipped to [-1, 1]."""
+        arm = asked_action(self._contract, np.stack([before, command.target]), self._kinematics)[0]
+        if command.opening is None:
+            return np.clip(arm, -1.0, 1.0)
+        return np.clip([*arm, *gripper_action(self._contract, np.array([command.opening]))[0]], -1.0, 1.0)
 
     def _known_opening(self, opening: float | None) -> float:
         """Of the gripper [m], within its range: the wanted one, else the last commanded, else wide open."""

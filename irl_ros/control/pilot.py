@@ -1,4 +1,4 @@
-"""One control loop around a controller and a gate: inputs with their ages, the tick, the reward that follows it.
+"""One control loop around a controller and a gate: the tick, the reward that follows it, a human who takes over.
 
 No ROS; times are monotonic seconds that the caller brings. A watchdog calls :meth:`Pilot.overdue` and
 :meth:`Pilot.halt` from another thread while a tick computes: whatever touches the gate holds one lock, and no network
@@ -9,49 +9,21 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import Contract
+from irl_ros.contract import Safety
+from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Gate, GateError, Halt
+from irl_ros.control.inputs import Inputs
 
 Send = Callable[[Command | Halt], None]
-
-
-class Inputs:
-    """The latest measured quantities and when each topic was last received [monotonic s]."""
-
-    def __init__(self, contract: Contract):
-        self.roles = tuple(dict.fromkeys(("joint_states", *contract.sources)))
-        self._received = {role: -math.inf for role in self.roles}
-        self._measured: dict[str, np.ndarray] = {}
-
-    def update(self, role: str, quantities: Mapping[str, np.ndarray], now: float) -> None:
-        """Take what a message of topic `role` brought at `now`."""
-        self._measured = {**self._measured, **quantities}
-        self._received[role] = now
-
-    def ages(self, now: float) -> dict[str, float]:
-        """Seconds since each topic was received; inf where nothing came yet."""
-        return {role: now - received for role, received in self._received.items()}
-
-    @property
-    def complete(self) -> bool:
-        """Whether every topic has been received at least once."""
-        return all(received > -math.inf for received in self._received.values())
-
-    @property
-    def measured(self) -> Mapping[str, np.ndarray]:
-        """Quantities by name, for Contract.observe."""
-        return self._measured
-
-    @property
-    def joint_position(self) -> np.ndarray | None:
-        """[rad], shape (n_joints,); None before the first message."""
-        return self._measured.get("joint_position")
+TAKEOVER_AGE = 0.1
+"""[s] since a human's last command after which the human is held to have let go."""
+LET_GO = "the human let go; enable to let the policy go on"
 
 
 class Score(NamedTuple):
@@ -65,28 +37,57 @@ class Score(NamedTuple):
     """Sum of rewards since enable."""
 
 
+class Wish(NamedTuple):
+    """What a human wants: a joint target [rad], shape (n_joints,), a gripper opening [m], and when it came."""
+
+    target: np.ndarray
+    opening: float | None
+    received: float
+
+
 class Pilot:
     """Ticks a controller through a gate; `send` publishes a command or a halt and is called under the lock.
 
-    `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue.
+    `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
+    `caution`: what to do about observations unlike the demonstrations; without it, nothing.
+
+    While a human's commands come in (:meth:`takeover`) they are followed in place of the policy, through the same
+    gate. When they end, the arm halts, and the policy goes on only when somebody enables it: a human takes over because
+    the policy went wrong, a lost joystick looks the same as a hand that lets go, and where the human left the arm the
+    policy may never have been.
     """
 
-    def __init__(self, controller: Controller, send: Send, loop_timeout: float = math.inf):
+    def __init__(
+        self,
+        controller: Controller,
+        send: Send,
+        loop_timeout: float = math.inf,
+        safety: Safety = Safety(),
+        caution: Caution | None = None,
+    ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
-        self.inputs, self.gate = Inputs(controller.contract), Gate(controller.contract, controller.kinematics)
-        self._lock = threading.Lock()
+        self.inputs = Inputs(controller.contract)
+        self.gate = Gate(controller.contract, controller.kinematics, safety)
+        self._caution, self._lock = caution, threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
         self._return, self._ticked, self._step = 0.0, -math.inf, 0
+        self._wish: Wish | None = None
+        self.taken_over = False
+        """Whether a human leads."""
 
     def enable(self, now: float) -> None:
         """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input."""
         with self._lock:
             if self.gate.armed:
                 return
-            if self.inputs.joint_position is None:
-                raise GateError(f"not enabled: {self.gate.stale(self.inputs.ages(now))}")
+            fault = self._input_fault(now)
+            if fault:
+                raise GateError(f"not enabled: {fault}")
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now))
             self._executed, self._return, self._ticked, self._step = None, 0.0, now, 0
+            self.taken_over = False
+            if self._caution is not None:
+                self._caution.reset()
 
     def disable(self, reason: str, now: float) -> bool:
         """Disarm, with a halt if the arm was under way; True when a halt was sent."""
@@ -104,13 +105,18 @@ class Pilot:
             self._send(self.gate.halt(reason, self.inputs.joint_position, self.inputs.ages(now)))
             return True
 
+    def takeover(self, target: np.ndarray, now: float, opening: float | None = None) -> None:
+        """A human wants the joints at `target` [rad], shape (n_joints,), and the gripper at `opening` [m]: the next
+        tick leads there. A disarmed arm stays where it is."""
+        self._wish = Wish(target, opening, now)
+
     def overdue(self, now: float) -> str | None:
         """The watchdog's question: why an armed loop must halt now, None when it need not."""
         if not self.gate.armed:
             return None
         idle = now - self._ticked
         late = f"the control loop has not ticked for {idle:.3f} s" if idle > self._loop_timeout else None
-        return late or self.gate.stale(self.inputs.ages(now))
+        return late or self._input_fault(now) or (LET_GO if self.taken_over and self._wanted(now) is None else None)
 
     def tick(self, clock: Callable[[], float]) -> Score | None:
         """Score the last action, then command the next one while armed; None before all inputs came.
@@ -123,8 +129,10 @@ class Pilot:
         observation = self.controller.observe(self.inputs.measured)
         score = self._score(observation)
         if self.gate.armed:
-            action, self._step = self.controller.act(observation, self._step), self._step + 1
-            self._command(observation, action, clock)
+            wish, step, self._step = self._wanted(self._ticked), self._step, self._step + 1
+            led = wish is not None or self.taken_over
+            wanted = wish if led else self.controller.act(observation, step)
+            self._command(observation, wanted, self._pace(score.likeness, wish), clock)
         return score
 
     def _score(self, observation: np.ndarray) -> Score:
@@ -134,10 +142,43 @@ class Pilot:
             self._return += reward or 0.0
         return Score(self.controller.likeness(observation), reward, self._return)
 
-    def _command(self, observation: np.ndarray, action: np.ndarray, clock: Callable[[], float]) -> None:
+    def _pace(self, likeness: float, wish: Wish | None) -> float:
+        """Share of the step that caution allows; a human needs none."""
+        if self._caution is None:
+            return 1.0
+        if wish is not None:
+            self._caution.reset()
+            return 1.0
+        return self._caution.pace(likeness, self._ticked)
+
+    def _command(
+        self, observation: np.ndarray, wanted: np.ndarray | Wish | None, pace: float, clock: Callable[[], float]
+    ) -> None:
         with self._lock:
             if not self.gate.armed:  # halted by the watchdog meanwhile
                 return
-            result = self.gate.command(action, self.inputs.joint_position, self.inputs.ages(clock()))
+            result = self._result(wanted, pace, clock())
             self._executed = (observation, result.action) if isinstance(result, Command) else None
             self._send(result)
+
+    def _result(self, wanted: np.ndarray | Wish | None, pace: float, now: float) -> Command | Halt:
+        """What the gate makes of an action or of a human's wish; of a human who let go, a halt."""
+        measured, ages = self.inputs.joint_position, self.inputs.ages(now)
+        let_go = LET_GO if self.taken_over and wanted is None else None
+        fault = let_go or self.inputs.fault(now) or (self._caution.fault(now) if self._caution is not None else None)
+        if fault:
+            return self.gate.halt(fault, measured, ages)
+        if isinstance(wanted, Wish):
+            self.taken_over = True
+            return self.gate.forward(wanted.target, measured, ages, wanted.opening)
+        result = self.gate.command(wanted, measured, ages, pace)
+        slowed = pace < 1.0 and isinstance(result, Command)
+        return result._replace(limited=(*result.limited, "likeness")) if slowed else result
+
+    def _wanted(self, now: float) -> Wish | None:
+        """What a human wants now; None where nobody leads."""
+        wish = self._wish
+        return wish if wish is not None and now - wish.received <= TAKEOVER_AGE else None
+
+    def _input_fault(self, now: float) -> str | None:
+        return self.inputs.fault(now) or self.gate.stale(self.inputs.ages(now))
