@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,20 +28,24 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 from irl_ros import messages  # noqa: E402
 from irl_ros.checkpoint import Checkpoint  # noqa: E402
 from irl_ros.contract import Contract  # noqa: E402
-from irl_ros.learning.config import TrainConfig  # noqa: E402
+from irl_ros.learning.config import CloneConfig, RewardConfig, TrainConfig  # noqa: E402
 from irl_ros.learning.train import train  # noqa: E402
 
 GOAL = np.array([0.45, 0.1, 0.4])  # [m]
 
 
-def reach_checkpoint(rate: float, directory: Path) -> Path:
-    """A policy and a reward of the usual sizes for `reach` at another control rate [Hz], hardly trained."""
+def reach_checkpoint(directory: Path) -> Checkpoint:
+    """A policy and a reward of the usual sizes for `reach`, hardly trained."""
     contract = Contract.load("panda", "reach")
-    config = TrainConfig(environment_steps=500, batch_episodes=10, evaluation_episodes=1, workers=1, device="cpu")
-    with tempfile.TemporaryDirectory() as training:
-        found = Checkpoint.load(train(scripted(contract, 5, 0), config, training).checkpoint)
-    faster = dataclasses.replace(contract, task=dataclasses.replace(contract.task, rate=rate))
-    dataclasses.replace(found, contract=faster).save(directory)
+    quick = TrainConfig(environment_steps=100, batch_episodes=2, evaluation_episodes=1, workers=1, device="cpu")
+    config = dataclasses.replace(quick, clone=CloneConfig(steps=100), reward=RewardConfig(updates=1))
+    return Checkpoint.load(train(scripted(contract, 5, 0), config, directory).checkpoint)
+
+
+def at_rate(checkpoint: Checkpoint, rate: float, directory: Path) -> Path:
+    """The same for another control rate [Hz], saved."""
+    task = dataclasses.replace(checkpoint.contract.task, rate=rate)
+    dataclasses.replace(checkpoint, contract=dataclasses.replace(checkpoint.contract, task=task)).save(directory)
     return directory
 
 

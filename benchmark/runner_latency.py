@@ -20,10 +20,11 @@ import json  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
-from driver import GOAL, Driver, driven, reach_checkpoint, runner_command  # noqa: E402
+from driver import GOAL, Driver, at_rate, driven, is_halt, reach_checkpoint, runner_command  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
@@ -85,25 +86,34 @@ def inference(checkpoint: Path) -> float:
     return 1e6 * float(np.median(seconds))
 
 
+def turn(driver: Driver, seconds: float, begin: Callable[[], None] = lambda: None) -> bool:
+    """Whether the arm was halted meanwhile, as it is where the machine stalls for 0.1 s: then the turn does not count."""
+    begin()
+    driver.run_for(0.5)
+    driver.forget()
+    driver.run_for(seconds)
+    return not driver.received or any(is_halt(message) for _, message in driver.received)
+
+
 def measure(rate: float, checkpoint: Path, options: argparse.Namespace) -> dict[str, float]:
     """Both contestants at one rate, in turns."""
     with contextlib.ExitStack() as stack:
         bare = stack.enter_context(driven([sys.executable, __file__, "--bare"], rate))[1]
         runner = stack.enter_context(driven(runner_command(checkpoint), rate))[1]
+        bare.run(lambda: bare.received)
         runner.activate()
         found: dict[str, list[np.ndarray]] = {"bare": [], "runner": []}
-        lost = 0
+        lost = halts = 0
         for _ in range(options.rounds):
+            turn(bare, options.seconds)
+            while turn(runner, options.seconds, runner.enable):
+                halts += 1
             for name, driver in (("bare", bare), ("runner", runner)):
-                if driver is runner:
-                    driver.enable()
-                driver.run_for(0.5)
-                driver.forget()
-                driver.run_for(options.seconds)
                 found[name].append(latencies(driver))
             lost += missed(runner, 1.0 / rate)
     bare_s, runner_s = (np.concatenate(found[name]) for name in ("bare", "runner"))
-    figures = {"commands": len(runner_s), "wanted_commands": rate * options.rounds * options.seconds, "missed": lost}
+    figures = {"commands": len(runner_s), "wanted_commands": rate * options.rounds * options.seconds}
+    figures |= {"missed": lost, "halts": halts}
     for name, q in (("median", 50), ("p99", 99)):
         ours, theirs = np.percentile(runner_s, q), np.percentile(bare_s, q)
         figures |= {f"{name}_ms": 1e3 * ours, f"bare_{name}_ms": 1e3 * theirs, f"{name}_ratio": ours / theirs}
@@ -119,8 +129,9 @@ def main() -> None:
     options = parser.parse_args()
     by_rate = {}
     with tempfile.TemporaryDirectory() as directory:
+        learned = reach_checkpoint(Path(directory, "training"))
         for rate in options.rates:
-            checkpoint = reach_checkpoint(rate, Path(directory, f"{rate:g}"))
+            checkpoint = at_rate(learned, rate, Path(directory, f"{rate:g}"))
             by_rate[f"{rate:g}"] = measure(rate, checkpoint, options)
             print(f"{rate:g} Hz: " + ", ".join(f"{k} {v:.4g}" for k, v in by_rate[f"{rate:g}"].items()), flush=True)
         figures = {f"{name}_ratio": max(f[f"{name}_ratio"] for f in by_rate.values()) for name in ("median", "p99")}

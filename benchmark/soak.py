@@ -25,7 +25,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-from driver import Driver, driven, is_halt, reach_checkpoint, runner_command  # noqa: E402
+from driver import Driver, at_rate, driven, is_halt, reach_checkpoint, runner_command  # noqa: E402
 
 STALE = 0.1  # [s]
 BETWEEN, SILENCE = 10.0, 0.5  # [s]
@@ -116,7 +116,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        checkpoint = reach_checkpoint(options.rate, Path(directory))
+        learned = reach_checkpoint(Path(directory, "training"))
+        checkpoint = at_rate(learned, options.rate, Path(directory, "checkpoint"))
         with driven(runner_command(checkpoint), options.rate) as (process, driver), hogs(options.hogs):
             driver.activate()
             figures = soak(process.pid, driver, options)
