@@ -108,8 +108,8 @@ def get_moving(client: dds.Client, received: Received, commands: int = 5) -> Non
 
 @contextlib.contextmanager
 def runner(domain: int, checkpoint: Path, **parameters: Any) -> Iterator[dds.Process]:
-    """policy_runner for the Panda as a process."""
-    parameters = {"robot": "panda", "checkpoint": checkpoint, **parameters}
+    """policy_runner for the Panda as a process; the hand-made policies leave the demonstrations at once."""
+    parameters = {"robot": "panda", "checkpoint": checkpoint, "unlike": "tell", **parameters}
     with dds.process("irl_ros.nodes.policy_runner", domain, **parameters) as process:
         yield process
 

@@ -74,7 +74,7 @@ def test_it_drives_the_arm_and_tells_the_learned_reward(checkpoint: Path):
             start = received.position()
             get_moving(client, received, 25)
             client.wait(lambda: markers and len(markers[-1].markers[0].points) > 5, "the path")
-            client.wait(lambda: len(statuses(reports)) == 5 and "armed" in statuses(reports), "diagnostics")
+            client.wait(lambda: len(statuses(reports)) == 6 and "armed" in statuses(reports), "diagnostics")
             moved = received.position() - start
             assert (moved * ACTION > 0.3 * ACTION**2).all(), moved
             np.testing.assert_allclose(actions[0].data, ACTION)
@@ -145,8 +145,12 @@ def standing_arm(client: dds.Client, position: np.ndarray) -> Iterator[None]:
     publisher = client.publisher(JointState, ROBOT.joint_states.name)
     order = np.random.default_rng(0).permutation(7)
     names = [ROBOT.joint_names[i] for i in order]
-    message = messages.fill_joint_state(JointState(), names, position[order], np.zeros(7), 1.0)
-    timer = client.node.create_timer(0.01, lambda: publisher.publish(message))
+
+    def publish() -> None:
+        now = time.monotonic()
+        publisher.publish(messages.fill_joint_state(JointState(), names, position[order], np.zeros(7), now))
+
+    timer = client.node.create_timer(0.01, publish)
     yield
     client.node.destroy_timer(timer)
 

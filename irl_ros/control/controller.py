@@ -9,6 +9,7 @@ import numpy as np
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract
 from irl_ros.kinematics import Kinematics
+from irl_ros.models.demonstrated import DemonstratedReturns
 from irl_ros.models.features import Features
 from irl_ros.models.inference import policy_from_arrays, reward_from_arrays
 from irl_ros.models.likeness import Likeness, LikenessError
@@ -30,6 +31,7 @@ class Controller:
             learned = checkpoint.reward_arrays  # behaviour cloning learns none
             self._reward = reward_from_arrays(learned, self.contract) if learned else None
             self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
+            self.demonstrated = DemonstratedReturns(checkpoint.likeness_arrays)
         except (KeyError, LikenessError) as error:
             raise CheckpointError(f"the checkpoint's arrays are incomplete: {error}") from None
         except ValueError as error:

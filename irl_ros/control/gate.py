@@ -122,6 +122,12 @@ class Gate:
         self._excess, self._opening = self._box.excess(self._target), None
         self.state, self.reason = GateState.ARMED, ""
 
+    def follow(self, measured: np.ndarray, velocity: np.ndarray) -> None:
+        """Start the next step from the arm as it moves, [rad] and [rad/s], both (n_joints,): for a dry run, in which
+        somebody else commands it."""
+        self._target, self._change = measured.astype(np.float64), velocity * self._contract.task.period
+        self._excess = max(self._excess, self._box.excess(self._target))
+
     def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
         """Disarm; the halt to send if the arm may be moving, None when nothing was under way."""
         halt = self.halt(reason, measured, ages) if self.armed else None

@@ -48,6 +48,8 @@ class Wish(NamedTuple):
 class Pilot:
     """Ticks a controller through a gate; `send` publishes a command or a halt and is called under the lock.
 
+    `dry`: the arm does not follow what is sent, somebody else moves it, so every step starts from where it is.
+
     `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
     `caution`: what to do about observations unlike the demonstrations; without it, nothing.
 
@@ -64,16 +66,19 @@ class Pilot:
         loop_timeout: float = math.inf,
         safety: Safety = Safety(),
         caution: Caution | None = None,
+        dry: bool = False,
     ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
         self.inputs = Inputs(controller.contract)
         self.gate = Gate(controller.contract, controller.kinematics, safety)
-        self._caution, self._lock = caution, threading.Lock()
+        self._caution, self._dry, self._lock = caution, dry, threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
         self._return, self._ticked, self._step = 0.0, -math.inf, 0
         self._wish: Wish | None = None
         self.taken_over = False
         """Whether a human leads."""
+        self.proposed: np.ndarray | None = None
+        """The policy's own last action (action_size,), whole and unlimited; None before one was computed."""
 
     def enable(self, now: float) -> None:
         """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input."""
@@ -171,6 +176,8 @@ class Pilot:
         if isinstance(wanted, Wish):
             self.taken_over = True
             return self.gate.forward(wanted.target, measured, ages, wanted.opening)
+        if self._dry:
+            self.gate.follow(measured, self.inputs.measured["joint_velocity"])
         result = self.gate.command(wanted, measured, ages, pace)
         slowed = pace < 1.0 and isinstance(result, Command)
         return result._replace(limited=(*result.limited, "likeness")) if slowed else result

@@ -1,0 +1,60 @@
+"""What policy_runner is started with: its parameters, and the checkpoint that fits the robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irl_ros.checkpoint import Checkpoint, CheckpointError
+from irl_ros.contract import Contract, ContractError, load_robot, load_task
+from irl_ros.messages import COMMAND_INTERFACES, GROUP_VELOCITY, JOINT_TRAJECTORY
+from irl_ros.nodes.parameters import ParameterError, parameter
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the node."""
+
+    robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the one the checkpoint names")
+    task: str = parameter("", "task to hold the checkpoint against: a name or a YAML file; empty: the checkpoint's own")
+    checkpoint: str = parameter("", "directory of the checkpoint")
+    command_interface: str = parameter(
+        JOINT_TRAJECTORY,
+        "what the arm's controller takes; none: a dry run, shown on ~/proposal",
+        choices=COMMAND_INTERFACES,
+    )
+    velocity_timeout: float = parameter(
+        0.0,
+        "joint_group_velocity: how long after the last command the robot's driver stops by itself; 0: not known",
+        "s",
+        range=(0.0, 10.0),
+    )
+    speed: float = parameter(1.0, "share of every step that is taken", range=(0.01, 1.0), read_only=False)
+    unlike: str = parameter(
+        "halt",
+        "what is measured is unlike the demonstrations: go slower, then halt; or only tell",
+        choices=("halt", "tell"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.command_interface == GROUP_VELOCITY and not self.velocity_timeout > 0:
+            raise ParameterError(
+                "parameter velocity_timeout: a velocity goes on when its sender dies, so command_interface "
+                "joint_group_velocity needs a robot driver that stops by itself; say after how many seconds (above 0 "
+                "to 10 s), or use joint_trajectory"
+            )
+
+
+def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
+    """The checkpoint in `directory` if it was made for `robot` and, where one is named, for `task`.
+
+    Raises CheckpointError when it cannot be read, ContractError naming every field that differs.
+    """
+    if not directory:
+        raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
+    checkpoint = Checkpoint.load(directory)
+    parsed = load_robot(robot or checkpoint.contract.robot.name)
+    here = Contract(parsed, load_task(task, parsed) if task else checkpoint.contract.task)
+    differences = here.differences(checkpoint.contract)
+    if differences:
+        raise ContractError(f"checkpoint {directory} does not fit robot {robot!r}: {'; '.join(differences)}")
+    return checkpoint

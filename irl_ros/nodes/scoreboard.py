@@ -1,0 +1,76 @@
+"""How well policy_runner does, on topics: rewards, likeness, the share of cut actions, the loop, the path in RViz."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import OccupancyGrid
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float64
+from visualization_msgs.msg import MarkerArray
+
+from irl_ros.control.controller import Controller
+from irl_ros.control.pilot import Score
+from irl_ros.nodes import markers
+from irl_ros.nodes.monitor import Monitor
+from irl_ros.nodes.outputs import RELIABLE
+from irl_ros.nodes.reward_map import occupancy_grid
+
+PATH_LENGTH = 200  # ticks
+TOPICS = (
+    "reward",
+    "episode_return",
+    "episode_return_percentile",
+    "demo_likeness",
+    "action_clip_ratio",
+    "loop_period",
+)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Scoreboard:
+    """Publishes under the node's own name; `make_publisher` takes message class, topic and QoS."""
+
+    def __init__(self, controller: Controller, make_publisher: Callable[[type, str, QoSProfile], Any]):
+        self._controller, self._frame = controller, controller.contract.robot.base_frame
+        self._publishers = {name: make_publisher(Float64, f"~/{name}", RELIABLE) for name in TOPICS}
+        self._markers = make_publisher(MarkerArray, "~/markers", LATCHED)
+        if (rewards := controller.reward_map) is not None:
+            reward_map = occupancy_grid(controller.contract.task.grid, rewards, self._frame)
+            make_publisher(OccupancyGrid, "~/reward_map", LATCHED).publish(reward_map)
+        self._path: deque[tuple[np.ndarray, float]] = deque(maxlen=PATH_LENGTH)
+        self._rewarded = 0
+
+    def enabled(self) -> None:
+        """An episode starts."""
+        self._path.clear()
+        self._rewarded = 0
+
+    def ticked(self, score: Score | None, period: float | None, joint_position: np.ndarray, monitor: Monitor) -> None:
+        """Publish what a tick brought; `period` [s] since the one before. The monitor keeps it for the diagnostics."""
+        if period is not None:
+            self._publish("loop_period", period)
+        if score is None:
+            return
+        monitor.score = score
+        self._publish("demo_likeness", score.likeness)
+        self._publish("action_clip_ratio", monitor.clip_ratio)
+        if score.reward is not None:
+            self._rewarded += 1
+            self._publish("reward", score.reward)
+            self._publish("episode_return", score.episode_return)
+            monitor.percentile = self._controller.demonstrated.percentile(score.episode_return, self._rewarded)
+            if monitor.percentile is not None:
+                self._publish("episode_return_percentile", monitor.percentile)
+            self._path.append((joint_position, score.reward))
+
+    def publish_path(self) -> None:
+        """The end effector's path since enable, coloured by the reward."""
+        points = [self._controller.end_effector(q) for q, _ in self._path]
+        self._markers.publish(markers.path(points, [reward for _, reward in self._path], self._frame))
+
+    def _publish(self, name: str, value: float) -> None:
+        self._publishers[name].publish(Float64(data=float(value)))
