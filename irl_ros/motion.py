@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, ForwardKinematics
+from irl_ros.contract import Contract, ContractError, ForwardKinematics, Robot
 
 
 class DifferentialKinematics(ForwardKinematics, Protocol):
@@ -40,10 +41,9 @@ def joint_target(
     Start with ``target = measured`` when a policy or a teleoperator takes over, and again after every halt.
     `kinematics` is needed where actions displace the end effector.
     """
-    robot, lead = contract.robot, contract.task.max_lead
+    lead, (lower, upper) = contract.task.max_lead, _limits(contract.robot)
     wanted = wanted_target(contract, target, action, kinematics)
-    near = np.clip(wanted, measured - lead, measured + lead)
-    return np.clip(near, robot.position_lower, robot.position_upper)
+    return _clip(_clip(wanted, measured - lead, measured + lead), lower, upper)
 
 
 def wanted_target(
@@ -57,7 +57,7 @@ def wanted_target(
     direction, to what the joints may do in one period.
     """
     task = contract.task
-    step = np.clip(action[: task.arm_action_size], -1.0, 1.0) * contract.max_step
+    step = _clip(action[: task.arm_action_size], -1.0, 1.0) * contract.max_step
     if not task.moves_end_effector:
         return target + step
     kinematics = _needed(contract, kinematics)
@@ -101,16 +101,33 @@ def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarr
     If no further command comes the arm stops at the last point: silence means stop. The velocity is low enough for
     the stop, v·period/2 further on, to lie within the joint limits, so that no interpolation leaves them.
     """
-    period = contract.task.period
-    room_below = np.maximum(target - contract.robot.position_lower, 0.0)
-    room_above = np.maximum(contract.robot.position_upper - target, 0.0)
-    velocity = np.clip((target - previous) / period, -2 * room_below / period, 2 * room_above / period)
-    stop = np.clip(target + velocity * period / 2, contract.robot.position_lower, contract.robot.position_upper)
+    period, (lower, upper) = contract.task.period, _limits(contract.robot)
+    room_below, room_above = np.maximum(target - lower, 0.0), np.maximum(upper - target, 0.0)
+    move = _clip(target - previous, -2 * room_below, 2 * room_above)
+    stop = _clip(target + move / 2, lower, upper)
     return JointTrajectory(
-        np.array([period, 2 * period]), np.stack([target, stop]), np.stack([velocity, np.zeros_like(velocity)])
+        np.array([period, 2 * period]), np.array([target, stop]), np.array([move / period, np.zeros_like(move)])
     )
 
 
 def halt_trajectory(contract: Contract, measured: np.ndarray) -> JointTrajectory:
     """Command that brings the arm to rest at the measured pose one period from now."""
     return JointTrajectory(np.array([contract.task.period]), measured[None].copy(), np.zeros((1, len(measured))))
+
+
+def _limits(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper joint positions [rad], shape (n_joints,) each."""
+    return _array(robot.position_lower), _array(robot.position_upper)
+
+
+@lru_cache(maxsize=64)
+def _array(values: tuple[float, ...]) -> np.ndarray:
+    """Read-only; made once, since a control period has a few of these and little else to do."""
+    array = np.array(values)
+    array.flags.writeable = False
+    return array
+
+
+def _clip(values: np.ndarray, lower: np.ndarray | float, upper: np.ndarray | float) -> np.ndarray:
+    """What np.clip does; for a handful of joints np.clip takes twice as long."""
+    return np.minimum(np.maximum(values, lower), upper)

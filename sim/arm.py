@@ -33,17 +33,15 @@ class Arm(World):
     def __init__(self, robot: Robot, gui: bool = False, solver_iterations: int = 5, collisions: bool = False):
         self.robot = robot
         super().__init__(gui, solver_iterations)
-        # The client wrapper looks every function up anew, which costs more than what is called in every step.
-        here = {"physicsClientId": self.client}
-        self._step_physics = partial(pybullet.stepSimulation, **here)
-        self._joint_states = partial(pybullet.getJointStates, **here)
-        self._drive = partial(pybullet.setJointMotorControlArray, controlMode=pybullet.POSITION_CONTROL, **here)
         self.body = self._bullet.loadURDF(str(robot.urdf_path()), useFixedBase=True)
         self.joints, self._forces = self._find_joints()
         if not collisions:
             for link in range(-1, self._bullet.getNumJoints(self.body)):
                 self._bullet.setCollisionFilterGroupMask(self.body, link, 0, 0)
-        self._n = robot.n_joints
+        # What is called in every step takes no way through the client wrapper, which looks every function up anew, and no
+        # keywords: each costs more than PyBullet does with what they name.
+        self._step_physics = partial(pybullet.stepSimulation, self.client)
+        self._joint_states = partial(pybullet.getJointStates, self.body, self.joints, self.client)
         self._locked: list[int] = []
         self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self.set_gains(1.0)
@@ -80,10 +78,8 @@ class Arm(World):
 
     def set_gains(self, factor: float) -> None:
         """Stiffness of the joints' controllers, as a factor of the default's."""
-        self._gains = {
-            "positionGains": [factor * self.position_gain] * self._n,
-            "velocityGains": [self.velocity_gain] * self._n,
-        }
+        n = self.robot.n_joints
+        self._gains = [factor * self.position_gain] * n, [self.velocity_gain] * n
 
     def lock_joint(self, name: str) -> None:
         """A dead joint: from the next :meth:`reset` on it stays where that put it, whatever is commanded."""
@@ -136,7 +132,7 @@ class Arm(World):
     def state(self) -> tuple[np.ndarray, np.ndarray]:
         """Measured joint positions [rad] and velocities [rad/s], each of shape (n_joints,)."""
         if self._measured is None:
-            states = self._joint_states(self.body, self.joints)
+            states = self._joint_states()
             self._measured = np.array([s[0] for s in states]), np.array([s[1] for s in states])
         position, velocity = self._measured
         return position.copy(), velocity.copy()
@@ -168,12 +164,13 @@ class Arm(World):
 
     def step(self, n: int = 1) -> None:
         """Advance physics by `n` steps of `time_step`."""
-        drive = partial(self._drive, self.body, self.joints, forces=self._forces, **self._gains)
+        drive = partial(pybullet.setJointMotorControlArray, self.body, self.joints, pybullet.POSITION_CONTROL)
+        limits = self._forces, *self._gains, self.client
         positions, velocities = self._references(n)
         for joint in self._locked:
             positions[:, joint], velocities[:, joint] = self._start[joint], 0.0
         for position, velocity in zip(positions.tolist(), velocities.tolist()):
-            drive(targetPositions=position, targetVelocities=velocity)
+            drive(position, velocity, *limits)
             self._step_physics()
         self._measured = None
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import yaml
 from gymnasium.utils.env_checker import check_env
+from scipy.interpolate import CubicHermiteSpline
 
 import irl_ros_sim  # noqa: F401  registers the env
 from irl_ros.contract import Contract, ContractError, share_directory
-from irl_ros.motion import joint_target, target_trajectory
+from irl_ros.motion import JointTrajectory, joint_target, target_trajectory
 from irl_ros_sim.arm import Arm
 from irl_ros_sim.follower import TrajectoryFollower
 from irl_ros_sim.tasks.reach import ReachEnv
@@ -216,6 +217,44 @@ def test_a_spline_passes_its_points_with_their_velocities_and_rests_after_the_la
         (before, after), _ = follower.sample(np.array([t - h, t + h]))
         _, (velocity,) = follower.sample(np.array([t]))
         np.testing.assert_allclose((after - before) / (2 * h), velocity, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_points", [1, 2, 5])
+def test_any_trajectory_is_followed_along_its_splines_in_steps_of_any_length(n_points: int):
+    rng = np.random.default_rng(n_points)
+    for _ in range(5):
+        times, start = np.cumsum(rng.uniform(0.01, 0.2, n_points)), rng.normal(size=3)
+        command = JointTrajectory(times, rng.normal(size=(n_points, 3)), rng.normal(size=(n_points, 3)))
+        spline = CubicHermiteSpline(
+            [0.0, *times], np.vstack([start, command.positions]), np.vstack([np.zeros(3), command.velocities])
+        )
+        follower = TrajectoryFollower(start)
+        follower.follow(command)
+        positions, velocities = np.concatenate(
+            [follower.advance(1 / 240, n) for n in (1, 12, 2, 30, 7, 200)], axis=1
+        )
+        t = np.arange(1, 253) / 240
+        wanted = np.where(t < times[-1], spline(np.minimum(t, times[-1])).T, command.positions[-1][:, None]).T
+        np.testing.assert_allclose(positions, wanted, atol=1e-12)
+        np.testing.assert_allclose(velocities, np.where(t < times[-1], spline(t, 1).T, 0.0).T, atol=1e-9)
+
+
+def test_a_command_starts_where_the_reference_is_and_a_reference_at_rest_stays_to_the_last_bit():
+    follower, rng = TrajectoryFollower(np.array([0.3, -0.7])), np.random.default_rng(0)
+    for elapsed in (1, 12, 7):
+        positions, velocities = follower.advance(1 / 240, elapsed)
+        assert (positions == [0.3, -0.7]).all() and (velocities == 0.0).all()
+    command = JointTrajectory(np.array([0.05, 0.1]), rng.normal(size=(2, 2)), np.array([[0.5, 0.5], [0.0, 0.0]]))
+    for _ in range(3):
+        follower.follow(command)
+        (first, *_, last), (_, *_, velocity) = follower.advance(1 / 240, 7)
+        follower.follow(command)
+        (position,), (after,) = follower.sample(np.zeros(1))
+        np.testing.assert_array_equal(position, last)
+        np.testing.assert_array_equal(after, velocity)
+    end, still = follower.advance(1 / 240, 100)
+    assert (end[24:] == command.positions[-1]).all() and (still[24:] == 0.0).all()
+    assert (follower.advance(1 / 240, 1)[0] == command.positions[-1]).all()
 
 
 def test_a_picture_shows_the_arm_and_the_goal():
