@@ -17,6 +17,7 @@ from typing import Any
 from irl_ros.contract import Contract, did_you_mean
 from irl_ros.contract_yaml import task_demonstrations, task_robot
 from irl_ros.learning.config import TrainConfig, check_method
+from irl_ros.messages import DRY_RUN, JOINT_TRAJECTORY
 from irl_ros.options import BringupError, Options, parse
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -119,7 +120,8 @@ def deploy_graph(options: Options) -> Graph:
 def demo_graph(options: Options) -> Graph:
     """Record, train and deploy in simulation."""
     record, train = _record_stage(options), _train_stage(options, demonstrations_directory(options))
-    return Graph("demo", (record, train, _deploy_stage(options, checkpoint_directory(options))))
+    alone = dataclasses.replace(options, teleop="none")
+    return Graph("demo", (record, train, _deploy_stage(alone, checkpoint_directory(options))))
 
 
 def demonstrations_directory(options: Options) -> str:
@@ -169,20 +171,25 @@ def _conducted(options: Options, name: str, nodes: tuple[Node, ...], episodes: i
 
 
 def _record_stage(options: Options) -> Stage:
-    robot, by_hand = {"robot": options.robot, "task": options.task}, options.teleop == "hand_guiding"
-    recorder = _node(
-        options,
-        "irl_ros.nodes.recorder",
-        "demo_recorder",
-        **robot,
-        out=demonstrations_directory(options),
-        demonstrated_by="hand_guiding" if by_hand else "command",
-    )
-    human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed}
-    teleop = _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human)
-    teleop = dataclasses.replace(teleop, terminal=options.teleop == "keyboard")
+    if options.teleop == "none":
+        raise BringupError("option teleop: none demonstrates nothing; valid: scripted, joy, keyboard, hand_guiding")
+    by_hand = options.teleop == "hand_guiding"
+    recorder = _recorder(options, demonstrations_directory(options), by_hand)
     wanted = options.demonstrations or task_demonstrations(options.task)
-    return _conducted(options, "record", (recorder,) if by_hand else (teleop, recorder), wanted)
+    return _conducted(options, "record", (recorder,) if by_hand else (_teleop(options), recorder), wanted)
+
+
+def _recorder(options: Options, out: str, by_hand: bool, **more: Any) -> Node:
+    parts = {"robot": options.robot, "task": options.task, "out": out, **more}
+    shown = "hand_guiding" if by_hand else "command"
+    return _node(options, "irl_ros.nodes.recorder", "demo_recorder", demonstrated_by=shown, **parts)
+
+
+def _teleop(options: Options, **more: Any) -> Node:
+    human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed, **more}
+    robot = {"robot": options.robot, "task": options.task}
+    teleop = _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human)
+    return dataclasses.replace(teleop, terminal=options.teleop == "keyboard")
 
 
 def _train_stage(options: Options, dataset: str) -> Stage:
@@ -218,14 +225,34 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
         checkpoint=checkpoint,
         command_interface=options.command_interface,
         velocity_timeout=options.velocity_timeout,
+        speed=options.speed,
     )
-    return _conducted(options, "deploy", (runner,), options.episodes)
+    return _conducted(options, "deploy", (runner, *_humans(options)), options.episodes)
+
+
+def _humans(options: Options) -> tuple[Node, ...]:
+    """Who drives beside the policy, and a recorder of it: through the runner's gate, or, in a dry run, by themselves."""
+    if options.teleop == "none":
+        return ()
+    if options.teleop == "hand_guiding":
+        raise BringupError("option teleop: who takes over from a policy does it by scripted, joy or keyboard")
+    if options.command_interface == DRY_RUN:
+        return (_teleop(options),)
+    robot = Contract.load(options.robot, options.task).robot
+    remappings = [(robot.command.name, "teleop/command")]
+    if robot.gripper is not None:
+        remappings.append((robot.gripper.command.name, "teleop/gripper_command"))
+    # Of commands that are no trajectories the recorder can read nothing: the arm's own motion is left.
+    by_hand = options.command_interface != JOINT_TRAJECTORY
+    out = options.takeovers or str(Path(options.out) / "takeovers")
+    recorder = _recorder(options, out, by_hand, takeover="policy_runner/takeover")
+    return dataclasses.replace(_teleop(options, takeover=True), remappings=tuple(remappings)), recorder
 
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _SIMULATOR = ("real_time_factor", "gui")
 _LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
-_COMMANDING = ("command_interface", "velocity_timeout")
+_COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "noise", "takeovers")
 _TRAINING = (*_LEARNING, "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {
@@ -246,7 +273,7 @@ GRAPHS: dict[str, Recipe] = {
         deploy_graph,
         "drive the robot by a learned policy",
         (*_EVERY, *_SIMULATOR, "out", "checkpoint", "episodes", "simulate", *_COMMANDING),
-        {"out": "runs/deploy", "real_time_factor": 1.0},
+        {"out": "runs/deploy", "real_time_factor": 1.0, "teleop": "none"},
     ),
     "demo": Recipe(
         demo_graph,

@@ -11,7 +11,7 @@ from irl_ros.contract import did_you_mean
 from irl_ros.learning.config import METHODS
 from irl_ros.messages import COMMAND_INTERFACES, JOINT_TRAJECTORY
 
-TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding")
+TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding", "none")
 
 
 class BringupError(ValueError):
@@ -39,6 +39,8 @@ class Options:
     velocity_timeout: float = option(
         0.0, "joint_group_velocity: when the robot's driver stops by itself; 0: not known", "s", minimum=0.0
     )
+    speed: float = option(1.0, "share of every step that the policy takes: 0.1 for a first run", minimum=0.01)
+    takeovers: str = option("", "directory for what a human drove while the policy runs; empty: <out>/takeovers")
     seed: int = option(0, "everything random comes from it", minimum=0)
     demonstrations: int = option(0, "successful episodes to record in simulation; 0: as the task asks", minimum=0)
     episodes: int = option(20, "episodes to drive in simulation", minimum=1)
@@ -52,7 +54,11 @@ class Options:
     real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)
     gui: bool = option(False, "show the simulated arm in a window")
     simulate: bool = option(True, "a simulated arm, and a session that conducts it; false: your robot, and you")
-    teleop: str = option("scripted", "who demonstrates; hand_guiding: no teleoperation", choices=TELEOP_MODES)
+    teleop: str = option(
+        "scripted",
+        "who demonstrates, or who may take over from the policy; hand_guiding: no teleoperation",
+        choices=TELEOP_MODES,
+    )
     noise: float = option(0.1, "standard deviation of the scripted demonstrator's tremble, in actions", minimum=0.0)
     namespace: str = option("", "ROS namespace of the whole graph; empty: none")
     params_file: str = option("", "YAML file of ROS parameters for the nodes, read last: it overrides all others")

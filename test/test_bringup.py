@@ -16,6 +16,8 @@ from irl_ros.options import BringupError, Options
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
 EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags")]
 EVERY_GRAPH += [GRAPHS["record"].graph(simulate=False, teleop=mode) for mode in ("joy", "keyboard", "hand_guiding")]
+EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop=mode) for mode in ("scripted", "joy")]
+EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop="scripted", command_interface="none")]
 NODES = {f"{i}-{g.name}-{s.name}-{n.name}": n for i, g in enumerate(EVERY_GRAPH) for s in g.stages for n in s.nodes}
 
 
@@ -62,6 +64,33 @@ def test_a_real_robots_graph_has_no_simulated_arm_and_wall_time():
     for name in ("record", "deploy"):
         for node in GRAPHS[name].graph(simulate=False).stages[0].nodes:
             assert node.executable not in ("arm_sim", "session") and node.parameters["use_sim_time"] is False
+
+
+def test_a_human_beside_the_policy_commands_through_its_gate_and_is_recorded():
+    graph = GRAPHS["deploy"].graph(teleop="scripted", out="here", speed="0.1")
+    nodes = {node.executable: node for node in graph.stages[0].nodes}
+    assert dict(nodes["teleop"].remappings)["joint_trajectory_controller/joint_trajectory"] == "teleop/command"
+    assert nodes["teleop"].parameters["takeover"] is True and nodes["policy_runner"].parameters["speed"] == 0.1
+    recorder = nodes["demo_recorder"].parameters
+    assert (recorder["out"], recorder["takeover"]) == ("here/takeovers", "policy_runner/takeover")
+    assert recorder["demonstrated_by"] == "command"
+    other = GRAPHS["deploy"].graph(teleop="joy", takeovers="there", command_interface="joint_group_position")
+    (recorder,) = [n.parameters for n in other.stages[0].nodes if n.executable == "demo_recorder"]
+    assert (recorder["out"], recorder["demonstrated_by"]) == ("there", "hand_guiding")
+
+
+def test_in_a_dry_run_the_human_drives_the_robot_itself():
+    nodes = {n.executable: n for n in GRAPHS["deploy"].graph(teleop="joy", command_interface="none").stages[0].nodes}
+    assert not nodes["teleop"].remappings and "takeover" not in nodes["teleop"].parameters
+    assert "demo_recorder" not in nodes and nodes["policy_runner"].parameters["command_interface"] == "none"
+
+
+def test_nobody_takes_over_in_a_demo_and_nobody_records_without_a_demonstrator():
+    assert {n.executable for n in GRAPHS["demo"].graph().stages[2].nodes} == {"arm_sim", "policy_runner", "session"}
+    with pytest.raises(BringupError, match="teleop: none demonstrates nothing"):
+        GRAPHS["record"].graph(teleop="none")
+    with pytest.raises(BringupError, match="teleop: who takes over"):
+        GRAPHS["deploy"].graph(teleop="hand_guiding", simulate=False)
 
 
 def test_hand_guiding_has_no_teleoperation():

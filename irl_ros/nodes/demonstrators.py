@@ -30,6 +30,7 @@ KEYS = {  # key → direction of the end effector in the base frame
     **{"w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)},
     **{"\x1b[A": (1, 0, 0), "\x1b[B": (-1, 0, 0), "\x1b[D": (0, 1, 0), "\x1b[C": (0, -1, 0)},
 }
+KEY_LEADS = 1.5  # [s] that a key lets a person lead
 GRIPPER_KEYS = {"o": 1.0, "c": -1.0}
 KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r/f: up and down, o/c: open and close the gripper, other keys: stop"
 
@@ -39,6 +40,9 @@ class Settings:
     """Parameters of the teleop node."""
 
     mode: str = parameter("scripted", "who demonstrates", choices=("scripted", "joy", "keyboard"))
+    takeover: bool = parameter(
+        False, "command only while somebody holds on, and without ~/enable: for a policy runner that follows"
+    )
     robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
     seed: int = parameter(0, "scripted: seed of its imperfections", range=(0, 2**31 - 1))
@@ -69,6 +73,9 @@ class Demonstrator(Protocol):
     def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
         """Action in [-1, 1] from what Contract.observe takes, at the monotonic time `now` [s]."""
 
+    def holds(self, now: float) -> bool:
+        """Whether a person wants to lead at the monotonic time `now` [s]."""
+
     def close(self) -> None:
         """Give back what it holds."""
 
@@ -90,6 +97,10 @@ class Scripted:
     def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
         return self._expert.act(self._contract.observe(measured, self._kinematics))
 
+    def holds(self, now: float) -> bool:
+        """As long as it is enabled."""
+        return True
+
     def close(self) -> None:
         """Holds nothing."""
 
@@ -110,6 +121,10 @@ class Hand(ABC):
     @abstractmethod
     def wish(self, now: float) -> np.ndarray | None:
         """Wanted deflection, each element in [-1, 1], shape (3,); None: stop at once."""
+
+    @abstractmethod
+    def holds(self, now: float) -> bool:
+        """Whether the person holds on."""
 
     def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
         period, settings, wish = self._contract.task.period, self._settings, self.wish(now)
@@ -153,6 +168,10 @@ class Joystick(Hand):
         wish, received = self._last
         return wish if now - received <= self._settings.joy_timeout else None
 
+    def holds(self, now: float) -> bool:
+        """While the dead-man button is held."""
+        return self.wish(now) is not None
+
 
 class Keyboard(Hand):
     """Keys from the terminal on stdin, read by a thread; the terminal's settings are restored in any case."""
@@ -184,6 +203,10 @@ class Keyboard(Hand):
     def wish(self, now: float) -> np.ndarray | None:
         wish, pressed = self._last
         return wish if now - pressed <= self._settings.key_hold else np.zeros(3)
+
+    def holds(self, now: float) -> bool:
+        """For a while after each key: a terminal waits before it repeats one."""
+        return now - self._last[1] <= KEY_LEADS
 
     def close(self) -> None:
         if self._saved is not None:

@@ -234,14 +234,16 @@ class PolicyRunner(LifecycleNode):
 
     def _send(self, result: Command | Halt) -> None:
         """Publish what the gate decided; called from a tick or from the watchdog, one at a time."""
-        self._output.send(result, self._pilot.inputs.joint_position)
-        self._human.tell(isinstance(result, Command) and self._pilot.taken_over)
         if isinstance(result, Command):
+            self._human.tell(self._pilot.taken_over)  # first: a recorder shall hear this command too
+            self._output.send(result, self._pilot.inputs.joint_position)
             self._actions.publish(Float64MultiArray(data=result.action.tolist()))
             self._monitor.commanded(result)
             if self._output.dry:
                 self._human.agreement.policy(self._pilot.proposed)
             return
+        self._output.send(result, self._pilot.inputs.joint_position)
+        self._human.tell(False)
         self._claim()
         self._diagnose(self._gate_status())
         log = self.get_logger()

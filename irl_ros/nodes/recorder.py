@@ -17,14 +17,14 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.interfaces import Qos
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from irl_ros.contract import Contract
-from irl_ros.data.alignment import DEMONSTRATED_BY
+from irl_ros.data.alignment import DEMONSTRATED_BY, MINIMUM_PERIODS, SECOND
 from irl_ros.data.bag import BagError
 from irl_ros.data.bag_writer import BagWriter, offered_qos, set_label
-from irl_ros.data.recording import EpisodeStates, Refused, next_episode, unfinished
+from irl_ros.data.recording import EpisodeStates, Refused, State, next_episode, unfinished
 from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.intake import LATCHED, Intake
 from irl_ros.nodes.parameters import declare, parameter
@@ -38,6 +38,9 @@ class Parameters:
     operator: str = parameter("", "who demonstrates; kept in every bag", read_only=False)
     demonstrated_by: str = parameter(
         "command", "command: through the command topic; hand_guiding: the arm itself is moved", choices=DEMONSTRATED_BY
+    )
+    takeover: str = parameter(
+        "", "topic (Bool, latched) that starts an episode when true and keeps it as a success when false; empty: none"
     )
 
 
@@ -60,6 +63,8 @@ class DemoRecorder(Node):
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, diagnostics.TOPIC, 10)
         self._create_services()
+        if self._settings.takeover:
+            self.create_subscription(Bool, self._settings.takeover, self._on_takeover, LATCHED)
         # Diagnostics and the disk go on where sim time stands still.
         self.create_timer(1.0, self._on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._publish_state()
@@ -88,6 +93,21 @@ class DemoRecorder(Node):
     def _on_label(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         response.success, response.message = self._attempt(partial(self._label, request.data))
         return response
+
+    def _on_takeover(self, message: Bool) -> None:
+        """A stretch that a person drove is a demonstration; one too short to learn from is not kept."""
+        recording = self._states.state is State.RECORDING
+        if message.data and not recording:
+            self._attempt(self._start)
+        elif recording and not message.data:
+            self._intake.drain()
+            lasted = self._intake.stamp(time.time_ns()) - self._intake.stamp(self._began)
+            long_enough = lasted >= MINIMUM_PERIODS * self._contract.task.period * SECOND
+            self._attempt(self._keep_takeover if long_enough else self._discard)
+
+    def _keep_takeover(self) -> str:
+        self._label(True)
+        return self._stop()
 
     def _on_second(self) -> None:
         if self._bag is not None:

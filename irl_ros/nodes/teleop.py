@@ -39,7 +39,8 @@ class Teleop(Node):
         self._contract = Contract.load(settings.robot, settings.task)
         self._kinematics = Kinematics(self._contract.robot)
         self._demonstrator = self._make_demonstrator(settings)
-        self._enabled = False
+        self._takeover = settings.takeover
+        self._enabled = settings.takeover and settings.mode != "scripted"  # holding on is enough for a person
         self._measured: dict[str, np.ndarray] = {}
         self._received = -np.inf
         self._target: np.ndarray | None = None
@@ -53,7 +54,8 @@ class Teleop(Node):
             self._gripper = self.create_publisher(Float64MultiArray, topic, 1)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_timer(self._contract.task.period, self._tick)
-        self.get_logger().info(f"{settings.mode} is ready, disabled until ~/enable")
+        waits = "leads while somebody holds on" if self._enabled else "disabled until ~/enable"
+        self.get_logger().info(f"{settings.mode} is ready, {waits}")
 
     def destroy_node(self) -> None:
         if hasattr(self, "_demonstrator"):
@@ -117,6 +119,10 @@ class Teleop(Node):
         if not self._enabled:
             return
         now = time.monotonic()
+        if self._takeover and not self._demonstrator.holds(now):
+            self._target = None
+            self._demonstrator.reset()
+            return
         if missing := self._missing(now):
             self._target = None
             self.get_logger().warning(f"no command: nothing fresh on {missing}", throttle_duration_sec=2.0)
