@@ -35,7 +35,6 @@ from runners import (
     get_moving,
     moving,
     runner,
-    spin,
     state,
 )
 from sensor_msgs.msg import JointState
@@ -153,26 +152,6 @@ def standing_arm(client: dds.Client, position: np.ndarray) -> Iterator[None]:
     timer = client.node.create_timer(0.01, publish)
     yield
     client.node.destroy_timer(timer)
-
-
-@pytest.mark.parametrize("number, sim_time", [(signal.SIGSTOP, False), (signal.SIGKILL, True)])
-def test_silence_of_the_arm_halts_in_time(checkpoint: Path, number: int, sim_time: bool):
-    with moving(checkpoint, use_sim_time=sim_time) as (arm, process, client, received):
-        os.kill(arm.pid, number)
-        client.wait(lambda: received.halted, "the halt")
-        halted, last = received.commands[-1][0], received.states[-1][0]
-        assert halted - last <= STALE + PERIOD + SLACK, halted - last
-        sent = len(received.commands)
-        refusal = enable(client)
-        assert not refusal.success and "stale" in refusal.message
-        spin(client, 0.3)
-        assert len(received.commands) == sent
-        if number == signal.SIGSTOP:  # the arm comes back: still nothing, until somebody enables
-            os.kill(arm.pid, signal.SIGCONT)
-            states = len(received.states)
-            client.wait(lambda: len(received.states) > states + 20, "joint states again")
-            assert len(received.commands) == sent
-            get_moving(client, received)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -39,6 +39,10 @@ class Inputs:
         self._measured = {**self._measured, **quantities}
         self._received[role] = now
 
+    def forget(self, role: str) -> None:
+        """What this topic brought no longer holds, as if nothing had come yet."""
+        self._received[role] = -math.inf
+
     def ages(self, now: float) -> dict[str, float]:
         """Seconds since each topic was received; inf where nothing came yet."""
         return {role: now - received for role, received in self._received.items()}

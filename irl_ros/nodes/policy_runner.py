@@ -177,6 +177,7 @@ class PolicyRunner(LifecycleNode):
         except messages.MessageError as error:
             self._refused(role, error)
             if self._contract.topics[role].latched:  # it never goes stale, and the one before no longer holds
+                self._pilot.inputs.forget(role)
                 self._halt(f"message refused: {role}: {error}")
             return
         stamp = messages.stamp_seconds(message.header.stamp)
