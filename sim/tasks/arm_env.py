@@ -55,7 +55,9 @@ class ArmEnv(gymnasium.Env, ABC):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (m,), np.float64)
         self.kinematics = Kinematics(self.contract.robot)
-        self.arm = Arm(self.contract.robot, render_mode == "human", self.solver_iterations, self.collisions)
+        # A payload hangs at the last link's own centre of mass, so that link stays by itself.
+        rigid = not (self.collisions or self.contract.needs_gripper or variant == "payload")
+        self.arm = Arm(self.contract.robot, render_mode == "human", self.solver_iterations, self.collisions, rigid)
         self.arm.camera = self.camera
         self._substeps = round(self.contract.task.period / self.arm.time_step)
         self._ranges = dict(self.contract.task.randomisation) if randomise else {}
