@@ -25,6 +25,7 @@ import numpy as np
 
 from irl_ros.contract import Contract, ContractError, Safety
 from irl_ros.control.box import ROUNDING, Box
+from irl_ros.control.faults import Freshness, array_fault
 from irl_ros.control.limits import Bounded, JointLimits
 from irl_ros.motion import (
     DifferentialKinematics,
@@ -36,7 +37,7 @@ from irl_ros.motion import (
     wanted_target,
 )
 
-HALVINGS = 8
+HALVINGS = 6
 """How finely a step that leaves the box is shortened."""
 
 
@@ -90,7 +91,7 @@ class Gate:
             raise ContractError(f"robot {contract.robot.name}: safety limits of another robot, with other joints")
         self._contract, self._kinematics = contract, kinematics
         self._limits, self._box = JointLimits(contract, safety), Box(safety, kinematics)
-        self._max_age = {role: contract.topics[role].max_age for role in ("joint_states", *contract.sources)}
+        self._freshness = Freshness(contract)
         self._target = self._change = np.zeros(contract.robot.n_joints)
         self._speed, self._opening, self._excess = 1.0, None, 0.0
         self.state = GateState.DISARMED
@@ -126,7 +127,7 @@ class Gate:
         """Start the next step from the arm as it moves, [rad] and [rad/s], both (n_joints,): for a dry run, in which
         somebody else commands it."""
         self._target, self._change = measured.astype(np.float64), velocity * self._contract.task.period
-        self._excess = max(self._excess, self._box.excess(self._target))
+        self._excess = self._box.excess(self._target)
 
     def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
         """Disarm; the halt to send if the arm may be moving, None when nothing was under way."""
@@ -149,7 +150,8 @@ class Gate:
         if fault:
             return self.halt(fault, measured, ages)
         share = self._speed * pace
-        wanted, executed = wanted_target(self._contract, self._target, action, self._kinematics), np.clip(action, -1.0, 1.0)
+        executed = np.clip(action, -1.0, 1.0)
+        wanted = wanted_target(self._contract, self._target, action, self._kinematics)
         if share < 1.0:
             wanted = self._target + share * (wanted - self._target)
             executed[: self._contract.task.arm_action_size] *= share
@@ -167,7 +169,7 @@ class Gate:
         self._refuse_unless_armed()
         n_joints = self._contract.robot.n_joints
         fault = self._input_fault(measured, ages) or self._box.fault(measured)
-        fault = fault or _array_fault("wanted joint position", wanted, n_joints)
+        fault = fault or array_fault("wanted joint position", wanted, n_joints)
         if fault:
             return self.halt(fault, measured, ages)
         move, before = wanted - self._target, self._target
@@ -185,14 +187,14 @@ class Gate:
         """
         if not self.armed:
             raise GateError(f"no halt: the gate is {self.state.value} ({self.reason})")
-        known = self._position_fault(measured) is None and self._stale("joint_states", ages) is None
+        known = self._position_fault(measured) is None and self._freshness.stale_role("joint_states", ages) is None
         rest = np.array(measured, dtype=np.float64) if known else self._target
         self.state, self.reason = GateState.HALTED, reason
         return Halt(halt_trajectory(self._contract, rest), reason)
 
     def stale(self, ages: Mapping[str, float]) -> str | None:
         """What is missing or too old, in words; None when every input is fresh."""
-        return next(filter(None, (self._stale(role, ages) for role in self._max_age)), None)
+        return self._freshness.stale(ages)
 
     def _move(
         self,
@@ -206,32 +208,35 @@ class Gate:
         bounded = self._limits.bound(wanted, self._target, self._change, measured)
         if bounded.conflict is not None:
             return self.halt(self._contradiction(bounded.conflict, measured), measured, ages)
-        target = self._inside_box(bounded)
-        excess = self._box.excess(target)
+        target, trajectory, excess = self._inside_box(bounded)
         if excess > self._excess + ROUNDING:
             return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
-        trajectory = self._limits.trajectory(self._target, target)
-        if self._box.excess(trajectory.positions[-1]) > self._excess + ROUNDING:
-            trajectory = self._limits.trajectory(self._target, target, stop_there=True)
         limited = (*cut, *bounded.limited, *(() if target is bounded.target else ("box",)))
         self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
         return Command(trajectory, action, target.copy(), limited, opening)
 
-    def _inside_box(self, bounded: Bounded) -> np.ndarray:
-        """The bounded target; where it or the stop after it leaves the box, as far that way from braking as fits."""
-        if self._fits_box(bounded.target):
-            return bounded.target
+    def _inside_box(self, bounded: Bounded) -> tuple[np.ndarray, JointTrajectory, float]:
+        """The bounded target, its trajectory and how far the target is outside the box [m]; where it or the stop after
+        it leaves the box, as far that way from braking as fits."""
+        trajectory, excess, stop_excess = self._tried(bounded.target)
+        if max(excess, stop_excess) <= self._excess:
+            return bounded.target, trajectory, excess
         braked = self._limits.braked(self._target, self._change, bounded)
         fits, fails = 0.0, 1.0
         for _ in range(HALVINGS):
             share = (fits + fails) / 2.0
-            inside = self._fits_box(braked + share * (bounded.target - braked))
+            inside = max(self._tried(braked + share * (bounded.target - braked))[1:]) <= self._excess
             fits, fails = (share, fails) if inside else (fits, share)
-        return braked + fits * (bounded.target - braked)
+        target = braked + fits * (bounded.target - braked)
+        trajectory, excess, stop_excess = self._tried(target)
+        if stop_excess > self._excess:
+            trajectory = self._limits.trajectory(self._target, target, stop_there=True)
+        return target, trajectory, excess
 
-    def _fits_box(self, target: np.ndarray) -> bool:
-        stop = self._limits.trajectory(self._target, target).positions[-1]
-        return max(self._box.excess(target), self._box.excess(stop)) <= self._excess
+    def _tried(self, target: np.ndarray) -> tuple[JointTrajectory, float, float]:
+        """The trajectory to a target, and how far the target and the stop after it are outside the box [m]."""
+        trajectory = self._limits.trajectory(self._target, target)
+        return trajectory, self._box.excess(target), self._box.excess(trajectory.positions[-1])
 
     def _executed(self, before: np.ndarray, command: Command) -> np.ndarray:
         """The action that would have asked for this command, clipped to [-1, 1]."""
@@ -250,23 +255,14 @@ class Gate:
         if not self.armed:
             raise GateError(f"no command: the gate is {self.state.value} ({self.reason}); enable it first")
 
-    def _stale(self, role: str, ages: Mapping[str, float]) -> str | None:
-        age, max_age = ages.get(role, math.inf), self._max_age[role]
-        name = self._contract.topics[role].name
-        if not age < math.inf:
-            return f"nothing received on {name}"
-        if max_age is not None and age > max_age:
-            return f"{name} is stale: last message {age:.3f} s ago, at most {max_age:g} s allowed"
-        return None
-
     def _input_fault(self, measured: np.ndarray, ages: Mapping[str, float]) -> str | None:
         return self.stale(ages) or self._position_fault(measured)
 
     def _position_fault(self, measured: np.ndarray | None) -> str | None:
-        return _array_fault("measured joint position", measured, self._contract.robot.n_joints)
+        return array_fault("measured joint position", measured, self._contract.robot.n_joints)
 
     def _action_fault(self, action: np.ndarray) -> str | None:
-        return _array_fault("action", action, self._contract.action_size)
+        return array_fault("action", action, self._contract.action_size)
 
     def _rest_fault(self, measured: np.ndarray) -> str | None:
         """Why no motion can start at rest in `measured`."""
@@ -291,12 +287,3 @@ class Gate:
     def _whereabouts(self, joint: int, measured: np.ndarray) -> str:
         lower, upper = self._limits.lower[joint], self._limits.upper[joint]
         return f"{self._limits.names[joint]} is at {measured[joint]:.3f} rad, outside [{lower}, {upper}]"
-
-
-def _array_fault(what: str, value: np.ndarray | None, size: int) -> str | None:
-    if not isinstance(value, np.ndarray) or value.shape != (size,):
-        return f"{what} has shape {np.shape(value)}, not ({size},)"
-    if not np.issubdtype(value.dtype, np.floating):
-        return f"{what} is of type {value.dtype}, not floating point"
-    bad = np.flatnonzero(~np.isfinite(value))
-    return f"{what}: element {bad[0]} is {value[bad[0]]}" if len(bad) else None

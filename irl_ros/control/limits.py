@@ -68,6 +68,7 @@ class JointLimits:
         accelerations = np.array(safety.acceleration_limit)
         self._acceleration = accelerations if len(accelerations) else np.full(robot.n_joints, np.inf)
         self._brake = np.minimum(self._acceleration * self._period**2, UNLIMITED)
+        self._brakes = np.array([1.0, 1.0, RESERVE, RESERVE])[:, None] * self._brake
         self._lead = contract.task.max_lead
 
     def bound(self, wanted: np.ndarray, target: np.ndarray, change: np.ndarray, measured: np.ndarray) -> Bounded:
@@ -77,7 +78,7 @@ class JointLimits:
         soft_lower, soft_upper = _intersection(soft)
         conflicts = np.flatnonzero(lower > upper + ROUNDING)
         lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
-        bounded = np.clip(np.clip(wanted, soft_lower, np.maximum(soft_lower, soft_upper)), lower, upper)
+        bounded = _between(_between(wanted, soft_lower, soft_upper), lower, upper)
         limited = self._limited(wanted, (*soft, *hard)) if (bounded != wanted).any() else ()
         return Bounded(bounded, limited, int(conflicts[0]) if len(conflicts) else None, lower, upper)
 
@@ -92,21 +93,21 @@ class JointLimits:
 
     def _soft(self, target: np.ndarray, measured: np.ndarray) -> tuple[Interval, ...]:
         """From where the target can still brake to stop at the hard limit, if the arm stays where it is."""
-        (lower, upper), brake = self._position(target), RESERVE * self._brake
-        below, above = stoppable(target - lower, self._brake), stoppable(upper - target, self._brake)
-        behind = stoppable(target - (measured - self._lead), brake)
-        ahead = stoppable(measured + self._lead - target, brake)
-        return Interval("position", target - below, target + above), Interval("lead", target - behind, target + ahead)
+        lower, upper = self._position(target)
+        ahead = measured - target
+        rooms = np.array([target - lower, upper - target, self._lead - ahead, self._lead + ahead])
+        below, above, behind, beyond = stoppable(rooms, self._brakes)
+        return Interval("position", target - below, target + above), Interval("lead", target - behind, target + beyond)
 
     def _position(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where targets after `target` may lie: within the margin where it does, else no farther out, never outside."""
-        lower = np.clip(target, self.lower, self._inner_lower)
-        return lower, np.clip(target, self._inner_upper, self.upper)
+        lower = _between(target, self.lower, self._inner_lower)
+        return lower, _between(target, self._inner_upper, self.upper)
 
     def braked(self, target: np.ndarray, change: np.ndarray, bounded: Bounded) -> np.ndarray:
         """The next target of a motion that slows down as fast as it may."""
         slower = np.sign(change) * np.maximum(np.abs(change) - self._brake, 0.0)
-        return np.clip(target + slower, bounded.lower, bounded.upper)
+        return _between(target + slower, bounded.lower, bounded.upper)
 
     def trajectory(self, previous: np.ndarray, target: np.ndarray, stop_there: bool = False) -> JointTrajectory:
         """Command for one period: the target with feed-forward velocity, then a later stop. Silence means stop.
@@ -119,12 +120,12 @@ class JointLimits:
         velocity = np.zeros_like(target) if stop_there else (target - previous) / self._period
         time = max(self._period, float((np.abs(velocity) / self._acceleration).max()))
         room_below, room_above = np.maximum(target - lower, 0.0), np.maximum(upper - target, 0.0)
-        velocity = np.clip(velocity, -2 * room_below / time, 2 * room_above / time)
-        stop = np.clip(target + velocity * time / 2, lower, upper)
+        velocity = _between(velocity, -2 * room_below / time, 2 * room_above / time)
+        stop = _between(target + velocity * time / 2, lower, upper)
         return JointTrajectory(
             np.array([self._period, self._period + time]),
-            np.stack([target, stop]),
-            np.stack([velocity, np.zeros_like(velocity)]),
+            np.array([target, stop]),
+            np.array([velocity, np.zeros_like(velocity)]),
         )
 
     def _limited(self, wanted: np.ndarray, intervals: tuple[Interval, ...]) -> tuple[str, ...]:
@@ -133,6 +134,11 @@ class JointLimits:
             for i in np.flatnonzero((wanted < lower - ROUNDING) | (wanted > upper + ROUNDING)):
                 found[f"{name} of {self.names[i]}"] = None
         return tuple(found)
+
+
+def _between(value: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """np.clip, at a third of its time; `upper` wins over `lower`."""
+    return np.minimum(np.maximum(value, lower), upper)
 
 
 def _intersection(intervals: tuple[Interval, ...]) -> tuple[np.ndarray, np.ndarray]:
