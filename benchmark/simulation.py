@@ -3,10 +3,13 @@
     python benchmark/simulation.py [--json FILE] [--peer-environment DIRECTORY]
 
 `irl_ros/Reach-v0` against panda-gym 3.0.7's PandaReach with joint control, both at 20 actions a second and 12 physics
-steps of 1/240 s per action; bare PyBullet is a world with our settings whose motors are told where to go once an
-action, and `stepSimulation`; driven PyBullet tells its motors in every physics step, as a trajectory controller has to.
-These take CPU time, which others on the machine leave alone for the most part: env steps/s are per core. Two processes
-against one take wall time; `two_process_limit` is what bare PyBullet gains from the second, so what the machine allows.
+steps of 1/240 s per action. Bare PyBullet is the URDF as it comes, with our settings, motors that are told where to go
+once an action, and `stepSimulation`. The same world is what PyBullet does in an env step of ours: the env's own arm, in
+which what stands still is one link, with motors told in every physics step. These take CPU time, which other work on
+the machine alters least: env steps/s are per core.
+
+Two processes against one take wall time, and `two_process_limit` is what bare PyBullet gains from the second: what the
+machine has to give, so only a machine without other work shows what the workers make of it.
 
 All take turns in one run, so that a busy machine slows each of them; a ratio is that of the medians of env steps/s.
 """
@@ -24,69 +27,73 @@ from functools import partial
 from pathlib import Path
 
 import gymnasium
-import irl_ros_sim  # noqa: F401  registers the env
 import numpy as np
 import peers
 import pybullet
+
+from irl_ros_sim.arm import Arm
+from irl_ros_sim.world import TIME_STEP
 
 ROUNDS, STEPS = 9, 400
 TASK, PEER = "irl_ros/Reach-v0", "simulation_peer.py"
 
 
-def step(env: gymnasium.Env, n: int) -> None:
-    """`n` env steps in episodes of 50, with actions drawn beforehand."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (50, *env.action_space.shape))
-    for k in range(n):
-        if k % 50 == 0:
-            env.reset(seed=k)
-        env.step(actions[k % 50])
+class Bench:
+    """An env, a world of bare PyBullet, and the work that is timed: each that of `n` env steps."""
 
+    work = "ours", "bare", "same_world"
 
-def bare(env: gymnasium.Env, n: int) -> None:
-    """The physics of `n` actions alone: motors told where to go once an action, then `stepSimulation`."""
-    follow_targets(env, n, told=1)
+    def __init__(self) -> None:
+        self.env = gymnasium.make(TASK, disable_env_checker=True).unwrapped
+        self.arm = Arm(self.env.contract.robot, solver_iterations=self.env.solver_iterations)
+        self.physics_steps = round(self.env.contract.task.period / TIME_STEP)
 
+    def ours(self, n: int) -> None:
+        """Episodes of 50, with actions drawn beforehand."""
+        actions = np.random.default_rng(0).uniform(-1, 1, (50, *self.env.action_space.shape))
+        for k in range(n):
+            if k % 50 == 0:
+                self.env.reset(seed=k)
+            self.env.step(actions[k % 50])
 
-def driven(env: gymnasium.Env, n: int) -> None:
-    """The same with motors told in every physics step."""
-    follow_targets(env, n, told=physics_steps(env))
+    def bare(self, n: int) -> None:
+        """Physics alone of the arm as its URDF has it."""
+        self._physics(self.arm, n, told=1)
 
+    def same_world(self, n: int) -> None:
+        """Physics alone of the env's arm, told its way as often as the env tells it."""
+        self._physics(self.env.arm, n, told=self.physics_steps)
 
-def follow_targets(env: gymnasium.Env, n: int, told: int) -> None:
-    env.reset(seed=0)
-    arm, home = env.arm, np.array(env.contract.robot.home)
-    still, gains, stiffness = [0.0] * len(home), [arm.position_gain] * len(home), [arm.velocity_gain] * len(home)
-    limits = [100.0] * len(home), gains, stiffness, arm.client
-    for target in (home + np.random.default_rng(0).uniform(-0.3, 0.3, (n, len(home)))).tolist():
-        for k in range(physics_steps(env)):
-            if k < told:
-                pybullet.setJointMotorControlArray(
-                    arm.body, arm.joints, pybullet.POSITION_CONTROL, target, still, *limits
-                )
-            pybullet.stepSimulation(arm.client)
+    def _physics(self, arm: Arm, n: int, told: int) -> None:
+        """Motors told where to go in the first `told` physics steps of each action."""
+        home = np.array(arm.robot.home)
+        arm.reset(home)
+        still, forces = [0.0] * len(home), [100.0] * len(home)
+        gains = [arm.position_gain] * len(home), [arm.velocity_gain] * len(home)
+        drive = partial(pybullet.setJointMotorControlArray, arm.body, arm.joints, pybullet.POSITION_CONTROL)
+        for target in (home + np.random.default_rng(0).uniform(-0.3, 0.3, (n, len(home)))).tolist():
+            for k in range(self.physics_steps):
+                if k < told:
+                    drive(target, still, forces, *gains, arm.client)
+                pybullet.stepSimulation(arm.client)
 
+    def cpu_seconds(self, name: str, n: int) -> float:
+        start = time.process_time()
+        getattr(self, name)(n)
+        return time.process_time() - start
 
-def physics_steps(env: gymnasium.Env) -> int:
-    """Per action."""
-    return round(env.contract.task.period / env.arm.time_step)
-
-
-WORK = {"ours": step, "bare": bare, "driven": driven}
-
-
-def cpu_seconds(work: Callable[[gymnasium.Env, int], None], env: gymnasium.Env, n: int) -> float:
-    start = time.process_time()
-    work(env, n)
-    return time.process_time() - start
+    def close(self) -> None:
+        self.arm.close()
+        self.env.close()
 
 
 def serve(pipe: multiprocessing.connection.Connection) -> None:
-    """A worker process with an env of its own: does (name of the work, n) when told, until it is told None."""
-    env = gymnasium.make(TASK, disable_env_checker=True).unwrapped
+    """A worker process with a bench of its own: does (name of the work, n) when told, until it is told None."""
+    bench = Bench()
     while order := pipe.recv():
         name, n = order
-        pipe.send(WORK[name](env, n))
-    env.close()
+        pipe.send(getattr(bench, name)(n))
+    bench.close()
 
 
 class Workers:
@@ -137,15 +144,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="env steps in a turn")
     peers.add_argument(parser)
     arguments = parser.parse_args()
-    env = gymnasium.make(TASK, disable_env_checker=True).unwrapped
-    python, workers = peers.python(arguments.peer_environment), Workers()
-    contestants = {name: partial(cpu_seconds, work, env) for name, work in WORK.items()}
+    python, bench, workers = peers.python(arguments.peer_environment), Bench(), Workers()
+    contestants = {name: partial(bench.cpu_seconds, name) for name in bench.work}
     for name in ("ours", "bare"):
         contestants[f"{name}_one_process"] = partial(workers.seconds, name, 1)
         contestants[f"{name}_two_processes"] = partial(workers.seconds, name, 2)
     peer = None
     if python:
-        peer = peers.Peer(python, PEER, str(physics_steps(env)), str(env.arm.time_step))
+        peer = peers.Peer(python, PEER, str(bench.physics_steps), str(TIME_STEP))
         contestants["panda_gym"] = peer.ask
     try:
         rates = measure(contestants, arguments.rounds, arguments.steps)
@@ -153,11 +159,11 @@ def main() -> None:
         workers.close()
         if peer:
             peer.close()
-        env.close()
+        bench.close()
     figures = {
         "panda_gym_ratio": ratio(rates, "ours", "panda_gym"),
         "pybullet_ratio": ratio(rates, "ours", "bare"),
-        "pybullet_driven_ratio": ratio(rates, "ours", "driven"),
+        "same_world_ratio": ratio(rates, "ours", "same_world"),
         "two_worker_ratio": ratio(rates, "ours_two_processes", "ours_one_process"),
         "two_process_limit": ratio(rates, "bare_two_processes", "bare_one_process"),
         **{f"{name}_steps_per_s": rate for name, rate in rates.items()},

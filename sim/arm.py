@@ -26,8 +26,8 @@ class Arm(World):
 
     `solver_iterations=5` without collisions is 1.6 times faster than PyBullet's default and moves a free arm within
     3 mrad of 50 iterations as people move it; jerks that drive its motors into their limits differ by up to 70 mrad.
-    Tasks with contact set their own. `rigid` holds the robot's fixed joints, the Panda's fingers, for good and makes one link
-    of what stands still together: physics of the Panda is 1.6 times faster again, and within 3 mrad too.
+    Tasks with contact set their own. `rigid` holds the robot's fixed joints, the Panda's fingers, for good and makes one
+    link of what stands still together: physics of the Panda is 1.6 times faster again, and within 3 mrad too.
     """
 
     time_step = TIME_STEP
@@ -50,8 +50,8 @@ class Arm(World):
         if not collisions:
             for link in range(-1, self._bullet.getNumJoints(self.body)):
                 self._bullet.setCollisionFilterGroupMask(self.body, link, 0, 0)
-        # What is called in every step takes no way through the client wrapper, which looks every function up anew, and no
-        # keywords: each costs more than PyBullet does with what they name.
+        # What is called in every step goes without the client wrapper, which looks every function up anew, and without
+        # keywords: both cost more than what is called.
         self._step_physics = partial(pybullet.stepSimulation, self.client)
         self._joint_states = partial(pybullet.getJointStates, self.body, self.joints, self.client)
         self._locked: list[int] = []

@@ -1,4 +1,4 @@
-"""Robot descriptions with what is held still as one link: the same arm by pinocchio's own reduction, and in PyBullet."""
+"""Robot descriptions with what stands still as one link: the arm of pinocchio's own reduction, and in PyBullet."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class ReachEnv(ArmEnv):
                 return goal
 
     def judge(self) -> tuple[float, dict[str, Any]]:
-        distance = float(np.linalg.norm(self.end_effector() - self.goal))
+        distance = math.dist(self.end_effector(), self.goal)
         return -distance, {"success": distance < self.success_distance, "distance": distance}
 
     def measured(self) -> dict[str, np.ndarray]:
