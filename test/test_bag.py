@@ -60,7 +60,8 @@ def command(previous: np.ndarray, target: np.ndarray) -> bytes:
 def write(directory: Path, name: str, periods: int = 60, contract: Contract = CONTRACT, **options) -> Path:
     """A bag in which every joint moves half a step in each period; `skip` (from, to) [s] leaves joint states out."""
     skip, frame = options.pop("skip", (0, 0)), options.pop("frame", CONTRACT.robot.base_frame)
-    bag = BagWriter(directory / name, contract, TOPICS)
+    who = {key: options.pop(key) for key in ("demonstrated_by", "operator") if key in options}
+    bag = BagWriter(directory / name, contract, TOPICS, **who)
     bag.write("goal_pose", goal_pose(frame), START)
     step, period = 0.5 * CONTRACT.max_step, CONTRACT.task.period
     for tick in range(periods):
@@ -72,7 +73,7 @@ def write(directory: Path, name: str, periods: int = 60, contract: Contract = CO
                 target = HOME + step * (tick + 1)
                 bag.write("command", command(target - step, target), START + round(time * SECOND))
         bag.sync()
-    return bag.save(**{"label": True, "demonstrated_by": "command", **options})
+    return bag.save(**{"label": True, **options})
 
 
 def damage(bag: Path, offset: int) -> None:

@@ -89,15 +89,16 @@ def _bags(directory: Path) -> list[Path]:
     """Bag directories in `directory`, or itself where it is one. Hidden ones are unfinished recordings."""
     if not directory.is_dir():
         raise EpisodeError(f"no directory {directory}; record demonstrations there first")
-    if _is_bag(directory):
+    if is_bag(directory):
         return [directory]
-    found = [p for p in sorted(directory.iterdir()) if p.is_dir() and not p.name.startswith(".") and _is_bag(p)]
+    found = [p for p in sorted(directory.iterdir()) if p.is_dir() and not p.name.startswith(".") and is_bag(p)]
     if not found:
         raise EpisodeError(f"no episode bag in {directory}; record demonstrations there first")
     return found
 
 
-def _is_bag(path: Path) -> bool:
+def is_bag(path: Path) -> bool:
+    """Whether a directory holds a bag, whole or not."""
     return (path / "metadata.yaml").exists() or any(path.glob("*.mcap"))
 
 

@@ -30,6 +30,8 @@ METADATA_VERSION = 8
 """Read by rosbag2 from Humble on; version 9 writes its QoS profiles in a form that Humble refuses."""
 CHUNK_BYTES = 64 * 1024
 PARTIAL = ".partial"
+DESCRIPTION = "recording.json"
+"""What `metadata.yaml` will say beside counts and label, there from the start: a killed recording is repaired by it."""
 _FOREVER = QosTime(2147483647, 4294967295)
 
 
@@ -120,7 +122,14 @@ class BagWriter:
     `topics` gives the resolved name and the QoS of each of the contract's roles that is recorded.
     """
 
-    def __init__(self, final: Path, contract: Contract, topics: Mapping[str, tuple[str, Qos]]):
+    def __init__(
+        self,
+        final: Path,
+        contract: Contract,
+        topics: Mapping[str, tuple[str, Qos]],
+        demonstrated_by: str = "command",
+        operator: str = "",
+    ):
         self.final, self.contract = Path(final), contract
         self.partial = partial_directory(self.final)
         self.counts: Counter[str] = Counter({role: 0 for role in topics})
@@ -130,6 +139,20 @@ class BagWriter:
             self._writer = _LiveWriter(self.partial, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
             self._connections = {role: self._connect(role, name, qos) for role, (name, qos) in topics.items()}
+            self._describe(demonstrated_by, operator)
+
+    def _describe(self, demonstrated_by: str, operator: str) -> None:
+        self._custom = {
+            "contract": json.dumps(self.contract.to_dict()),
+            "task": self.contract.task.name,
+            "topics": json.dumps(self._names),
+            "demonstrated_by": demonstrated_by,
+            "operator": operator,
+        }
+        path = self.partial / DESCRIPTION
+        path.write_text(json.dumps(self._custom))
+        _sync_path(path)
+        _sync_path(self.partial)
 
     def _check_types(self) -> None:
         for role, name in self._names.items():
@@ -152,23 +175,16 @@ class BagWriter:
         with _writing(self.partial):
             self._writer.storage.sync()
 
-    def save(self, label: bool | None, demonstrated_by: str, operator: str = "", interrupted: bool = False) -> Path:
+    def save(self, label: bool | None, interrupted: bool = False) -> Path:
         """Complete the bag and give it its final name, which is returned."""
-        custom = {
-            "contract": json.dumps(self.contract.to_dict()),
-            "task": self.contract.task.name,
-            "topics": json.dumps(self._names),
-            "counts": json.dumps(self.counts),
-            "label": json.dumps(label),
-            "interrupted": json.dumps(interrupted),
-            "demonstrated_by": demonstrated_by,
-            "operator": operator,
-        }
+        found = {"counts": self.counts, "label": label, "interrupted": interrupted}
+        custom = {**self._custom, **{key: json.dumps(value) for key, value in found.items()}}
         with _writing(self.partial):
             for key, value in custom.items():
                 self._writer.set_custom_data(key, value)
             self._writer.close()
             _sync_path(self.partial / "metadata.yaml")
+            (self.partial / DESCRIPTION).unlink()
             _sync_path(self.partial)
             self._publish()
         return self.final

@@ -7,7 +7,8 @@ from bisect import bisect_right
 from enum import Enum
 from pathlib import Path
 
-_NUMBERED = re.compile(r"\.?episode_(\d+)(\.partial)?")
+_NUMBERED = re.compile(r"\.?episode_(\d+)(\.partial|\.broken)?(_repaired)?")
+"""Unfinished recordings and what repairs leave and make keep their number."""
 
 
 class Refused(RuntimeError):
@@ -108,11 +109,11 @@ class SimTime:
 
 
 def next_episode(directory: Path) -> str:
-    """`episode_0000`, or the number after the highest in `directory`; unfinished recordings keep their number."""
+    """`episode_0000`, or the number after the highest in `directory`."""
     found = (_NUMBERED.fullmatch(path.name) for path in directory.iterdir())
     return f"episode_{max((int(match[1]) for match in found if match), default=-1) + 1:04d}"
 
 
 def unfinished(directory: Path) -> list[Path]:
     """What recorders that were killed left in `directory`."""
-    return sorted(p for p in directory.iterdir() if p.name.startswith(".") and _NUMBERED.fullmatch(p.name))
+    return sorted(p for p in directory.glob(".*.partial") if _NUMBERED.fullmatch(p.name))

@@ -69,7 +69,7 @@ class DemoRecorder(Node):
         self.create_timer(1.0, self._on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._publish_state()
         for path in unfinished(self._out):
-            self.get_logger().warning(f"{path} was left by a recorder that was killed: recover its file or delete it")
+            self.get_logger().warning(f"{path} was left by a recorder that was killed: `irl_ros repair {self._out}` makes a bag of it")
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
@@ -98,12 +98,19 @@ class DemoRecorder(Node):
         """A stretch that a person drove is a demonstration; one too short to learn from is not kept."""
         recording = self._states.state is State.RECORDING
         if message.data and not recording:
-            self._attempt(self._start)
+            self._attempt(self._start_under_way)
         elif recording and not message.data:
             self._intake.drain()
             lasted = self._intake.stamp(time.time_ns()) - self._intake.stamp(self._began)
             long_enough = lasted >= MINIMUM_PERIODS * self._contract.task.period * SECOND
             self._attempt(self._keep_takeover if long_enough else self._discard)
+
+    def _start_under_way(self) -> str:
+        """Start with what was measured just before: the first command may come before the next measurement."""
+        name = self._start()
+        for role, (data, arrived) in self._intake.last.items():
+            self._bag.write(role, data, self._intake.stamp(arrived))
+        return name
 
     def _keep_takeover(self) -> str:
         self._label(True)
@@ -147,7 +154,8 @@ class DemoRecorder(Node):
             raise Refused(f"cannot record: {'; '.join(missing)}")
         name = self._next()
         topics = {role: (full, self._offered(role)) for role, full in self._intake.names.items()}
-        self._bag = BagWriter(self._out / name, self._contract, topics)
+        operator = self.get_parameter("operator").value
+        self._bag = BagWriter(self._out / name, self._contract, topics, self._settings.demonstrated_by, operator)
         self._states.start(name)
         for role, data in self._intake.latched.items():
             self._bag.write(role, data, self._intake.stamp(self._began))
@@ -171,8 +179,7 @@ class DemoRecorder(Node):
     def _save(self, interrupted: bool = False) -> str:
         label = None if interrupted else self._states.label
         counts = self._bag.counts
-        operator = self.get_parameter("operator").value
-        path = self._bag.save(label, self._settings.demonstrated_by, operator, interrupted).absolute()
+        path = self._bag.save(label, interrupted).absolute()
         self._bag = None
         if interrupted:
             self._states.fail()

@@ -1,0 +1,192 @@
+"""What a killed recorder, a full disk or a flipped bit left of a bag, made into a whole bag again.
+
+Every chunk whose checksum is right is kept, whatever lies between them. Nothing is thrown away: a killed recording goes
+on lying beside its repair under a hidden name, a damaged bag stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from mcap.exceptions import McapError
+from mcap.records import Channel, Chunk, McapRecord, Message
+from mcap.stream_reader import StreamReader, breakup_chunk
+from rosbags.interfaces import Qos
+from rosbags.rosbag2.metadata import parse_qos
+
+from irl_ros.contract import Contract, ContractError
+from irl_ros.data.bag import BagError, is_bag, read_bag
+from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, offered_qos, partial_directory
+from irl_ros.data.episode import EpisodeError
+from irl_ros.data.recording import unfinished
+
+BROKEN = ".broken"
+"""Ends the hidden name of a killed recording that has been repaired."""
+REPAIRED = "_repaired"
+_DAMAGE = (McapError, struct.error, KeyError, ValueError, OSError, MemoryError, OverflowError)
+"""What reading damaged bytes ends in."""
+
+
+class Repaired(NamedTuple):
+    """A bag made of `source`: how many messages it holds, and what was lost, in words; empty where nothing was."""
+
+    source: Path
+    bag: Path
+    messages: int
+    lost: str
+
+
+class _Found(NamedTuple):
+    """Messages of intact chunks, the channels that are known, and what was wrong."""
+
+    messages: list[Message]
+    channels: dict[int, Channel]
+    faults: list[str]
+
+
+def repair_directory(directory: Path) -> tuple[list[Repaired], list[str]]:
+    """Repair every killed or damaged recording in `directory`, or itself where it is a bag; and why some cannot be.
+
+    Whole bags are left alone. Raises EpisodeError where there is no such directory.
+    """
+    directory = Path(directory).expanduser()
+    repaired, hopeless = [], []
+    for source in _broken(directory):
+        try:
+            repaired.append(repair(source))
+        except BagError as error:
+            hopeless.append(str(error))
+    return repaired, hopeless
+
+
+def repair(source: Path) -> Repaired:
+    """A whole bag of what is intact in `source`: a killed recording's hidden directory, or a damaged bag.
+
+    It is marked as interrupted and has no label. Raises BagError where nothing can be made of it.
+    """
+    described = _description(source)
+    found = _salvage(_file(source))
+    if not found.messages:
+        raise BagError(f"{source}: no message in it is intact ({'; '.join(found.faults) or 'it is empty'})")
+    final, kept = _destination(source)
+    if kept != source:
+        source.rename(kept)
+    bag, count = _write(final, described, found)
+    return Repaired(kept, bag, count, "; ".join(found.faults))
+
+
+def _broken(directory: Path) -> list[Path]:
+    """Killed recordings without a repair, and bags that cannot be read."""
+    if not directory.is_dir():
+        raise EpisodeError(f"no directory {directory}: give one that demonstrations were recorded in")
+    if is_bag(directory):
+        return [] if _is_whole(directory) else [directory]
+    children = sorted(p for p in directory.iterdir() if p.is_dir())
+    again = [p for p in children if p.name.endswith(BROKEN) and not p.with_name(_plain_name(p)).exists()]
+    for path in again:  # its repair was killed
+        shutil.rmtree(partial_directory(path.with_name(_plain_name(path))), ignore_errors=True)
+    named = [p for p in children if not p.name.startswith(".") and is_bag(p)]
+    damaged = [p for p in named if not _is_whole(p) and not p.with_name(p.name + REPAIRED).exists()]
+    return [*again, *unfinished(directory), *damaged]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_bag(path)
+    except BagError:
+        return False
+    return True
+
+
+def _plain_name(source: Path) -> str:
+    return source.name.removeprefix(".").removesuffix(PARTIAL).removesuffix(BROKEN)
+
+
+def _destination(source: Path) -> tuple[Path, Path]:
+    """The repaired bag, and where the source lies from then on."""
+    plain = _plain_name(source)
+    if not source.name.startswith("."):
+        return source.with_name(plain + REPAIRED), source
+    return source.with_name(plain), source.with_name(f".{plain}{BROKEN}")
+
+
+def _description(source: Path) -> dict[str, str]:
+    """Contract, topics, demonstrated_by and operator of a recording, as its writer noted them."""
+    try:
+        if (source / DESCRIPTION).is_file():
+            found = json.loads((source / DESCRIPTION).read_text())
+        else:
+            text = (source / "metadata.yaml").read_text()
+            found = yaml.safe_load(text)["rosbag2_bagfile_information"]["custom_data"]
+        return {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BagError(
+            f"{source}: neither {DESCRIPTION} nor metadata.yaml says what was recorded ({error!r}); of an older "
+            "recording, or damaged"
+        ) from None
+
+
+def _file(source: Path) -> Path:
+    files = sorted(source.glob("*.mcap"))
+    if len(files) != 1:
+        raise BagError(f"{source}: {len(files)} MCAP files in it, not one")
+    return files[0]
+
+
+def _salvage(file: Path) -> _Found:
+    found = _Found([], {}, [])
+    for record in _records(file, found.faults):
+        try:
+            inside = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+        except _DAMAGE as error:
+            found.faults.append(f"a chunk of {len(record.data)} bytes is damaged: {_said(error)}")
+            continue
+        found.channels.update((r.id, r) for r in inside if isinstance(r, Channel))
+        found.messages.extend(r for r in inside if isinstance(r, Message))
+    return found
+
+
+def _records(file: Path, faults: list[str]) -> Iterator[McapRecord]:
+    """Records of a file up to where it can be followed."""
+    try:
+        with file.open("rb") as stream:
+            yield from StreamReader(stream, emit_chunks=True, record_size_limit=file.stat().st_size).records
+    except _DAMAGE as error:
+        faults.append(f"it cannot be followed to its end: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _write(final: Path, described: dict[str, str], found: _Found) -> tuple[Path, int]:
+    try:
+        contract, names = Contract.from_dict(json.loads(described["contract"])), json.loads(described["topics"])
+    except (ContractError, ValueError, KeyError, TypeError) as error:
+        raise BagError(f"{final}: its contract cannot be read: {error}") from None
+    by_topic = {channel.topic: channel for channel in found.channels.values()}
+    topics = {role: (name, _qos(by_topic.get(name), contract, role)) for role, name in names.items()}
+    bag = BagWriter(final, contract, topics, described["demonstrated_by"], described["operator"])
+    roles = {name: role for role, name in names.items()}
+    for message in found.messages:
+        channel = found.channels.get(message.channel_id)
+        if channel is not None and channel.topic in roles:
+            bag.write(roles[channel.topic], message.data, message.log_time)
+    count = sum(bag.counts.values())
+    if not count:
+        bag.discard()
+        raise BagError(f"{final}: of {len(found.messages)} intact messages none says which topic it belongs to")
+    return bag.save(label=None, interrupted=True), count
+
+
+def _qos(channel: Channel | None, contract: Contract, role: str) -> Qos:
+    """As the topic was offered when it was recorded."""
+    if channel is not None and (text := channel.metadata.get("offered_qos_profiles")):
+        return parse_qos(text)[0]
+    return offered_qos(reliable=True, latched=contract.topics[role].latched)

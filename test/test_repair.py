@@ -1,0 +1,152 @@
+"""Bags out of what is left of recordings: nothing corrupt gets in, nothing intact is thrown away."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.records import Chunk, Message
+from mcap.stream_reader import StreamReader
+from rosbags.rosbag2 import Reader
+
+from irl_ros.cli import main
+from irl_ros.data.bag import BagError, load_demonstrations, read_bag
+from irl_ros.data.bag_writer import BagWriter, partial_directory
+from irl_ros.data.episode import EpisodeError
+from irl_ros.data.recording import next_episode
+from irl_ros.data.repair import repair, repair_directory
+from test_bag import CONTRACT, TOPICS, write
+
+PERIODS = 300
+
+
+def messages(directory: Path) -> list[tuple[int, bytes]]:
+    """Time and bytes of every message in a bag's file, checked."""
+    with next(directory.glob("*.mcap")).open("rb") as stream:
+        records = StreamReader(stream, validate_crcs=True).records
+        return [(r.log_time, bytes(r.data)) for r in records if isinstance(r, Message)]
+
+
+def killed(directory: Path, whole: Path) -> Path:
+    """What a recorder killed in the middle of `whole` would have left."""
+    bag = BagWriter(directory / whole.name, CONTRACT, TOPICS, operator="Ada")
+    bag.abort()
+    content = next(whole.glob("*.mcap")).read_bytes()
+    next(bag.partial.glob("*.mcap")).write_bytes(content[: len(content) // 2])
+    return bag.partial
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("whole"), "episode_0003", PERIODS)
+
+
+def test_a_killed_recording_becomes_a_bag(whole: Path, tmp_path: Path):
+    source = killed(tmp_path, whole)
+    [found], hopeless = repair_directory(tmp_path)
+    assert not hopeless and found.bag == tmp_path / "episode_0003" and found.source.name == ".episode_0003.broken"
+    kept, all_ = messages(found.bag), messages(whole)
+    assert kept == all_[: len(kept)] and len(kept) == found.messages > len(all_) // 3
+    assert "cannot be followed to its end" in found.lost and not source.exists()
+    recording = read_bag(found.bag)
+    assert recording.interrupted and recording.label is None and recording.operator == "Ada"
+    with Reader(found.bag) as reader:
+        assert reader.message_count == len(kept)
+    assert repair_directory(tmp_path) == ([], [])
+    assert next_episode(tmp_path) == "episode_0004"
+
+
+def test_a_repair_that_was_killed_is_made_again(whole: Path, tmp_path: Path):
+    source = killed(tmp_path, whole)
+    source.rename(tmp_path / ".episode_0003.broken")
+    BagWriter(tmp_path / "episode_0003", CONTRACT, TOPICS).abort()  # the half of a repair
+    assert next_episode(tmp_path) == "episode_0004"
+    [found], hopeless = repair_directory(tmp_path)
+    assert not hopeless and found.messages > 100 and not partial_directory(found.bag).exists()
+
+
+def test_a_whole_bag_is_left_alone(whole: Path, capsys):
+    assert main(["repair", str(whole.parent)]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+    assert [p.name for p in whole.parent.iterdir()] == ["episode_0003"]
+
+
+def test_a_damaged_chunk_costs_its_own_messages_alone(whole: Path, tmp_path: Path, capsys):
+    copy = tmp_path / whole.name
+    shutil.copytree(whole, copy)
+    file = next(copy.glob("*.mcap"))
+    content = bytearray(file.read_bytes())
+    with file.open("rb") as stream:
+        chunks = [r for r in StreamReader(stream, emit_chunks=True).records if isinstance(r, Chunk)]
+    content[content.index(chunks[1].data) + len(chunks[1].data) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BagError):
+        read_bag(copy)
+    assert main(["repair", str(tmp_path)]) == 0
+    assert "a chunk of" in capsys.readouterr().out
+    kept, all_ = messages(tmp_path / "episode_0003_repaired"), messages(whole)
+    lost = [m for m in all_ if m not in kept]
+    first = all_.index(lost[0])
+    assert lost == all_[first : first + len(lost)] and 0 < len(lost) < len(all_) / 2
+    assert file.read_bytes() == content, "the damaged bag stays as it is"
+    assert repair_directory(tmp_path) == ([], []), "what has a repair is not repaired again"
+
+
+def test_what_cannot_be_repaired_is_told(whole: Path, tmp_path: Path, capsys):
+    with pytest.raises(EpisodeError, match="no directory"):
+        repair_directory(tmp_path / "nowhere")
+    source = killed(tmp_path, whole)
+    (source / "recording.json").unlink()
+    assert main(["repair", str(tmp_path)]) == 1
+    assert "says what was recorded" in capsys.readouterr().err and source.exists()
+    empty = killed(tmp_path / "other", whole)
+    next(empty.glob("*.mcap")).write_bytes(b"")
+    with pytest.raises(BagError, match="no message in it is intact"):
+        repair(empty)
+    assert empty.exists()
+
+
+def test_truncated_or_flipped_anywhere_no_corrupt_message_is_accepted(whole: Path, tmp_path: Path):
+    mutate(whole, tmp_path, 24)
+
+
+@pytest.mark.full
+def test_a_thousand_truncations_and_flips(whole: Path, tmp_path: Path):
+    mutate(whole, tmp_path, 1000)
+
+
+def mutate(whole: Path, tmp_path: Path, count: int) -> None:
+    rng, content = np.random.default_rng(0), next(whole.glob("*.mcap")).read_bytes()
+    good, outcomes = set(messages(whole)), {"repaired": 0, "refused": 0}
+    for k in range(count):
+        source = tmp_path / f"episode_{k:04d}"
+        shutil.copytree(whole, source)
+        place = int(rng.integers(len(content)))
+        flipped = bytes([content[place] ^ (1 << int(rng.integers(8)))])
+        damaged = content[:place] if k % 2 else content[:place] + flipped + content[place + 1 :]
+        next(source.glob("*.mcap")).write_bytes(damaged)
+        try:
+            read_bag(source)
+        except BagError:
+            pass
+        else:
+            assert messages(source) == messages(whole)
+        try:
+            found = repair(source)
+            assert set(messages(found.bag)) <= good and read_bag(found.bag).interrupted
+            outcomes["repaired"] += 1
+            shutil.rmtree(found.bag)
+        except BagError:
+            outcomes["refused"] += 1
+        shutil.rmtree(source)
+    assert outcomes["repaired"] > count / 2, outcomes
+
+
+def test_a_repaired_demonstration_is_named_among_those_not_used(whole: Path, tmp_path: Path):
+    write(tmp_path, "episode_0000")
+    killed(tmp_path, whole)
+    repair_directory(tmp_path)
+    demonstrations, rejected = load_demonstrations(tmp_path)
+    assert len(demonstrations) == 1 and "interrupted" in rejected[0]
