@@ -107,10 +107,12 @@ def get_moving(client: dds.Client, received: Received, commands: int = 5) -> Non
 
 
 @contextlib.contextmanager
-def runner(domain: int, checkpoint: Path, **parameters: Any) -> Iterator[dds.Process]:
+def runner(
+    domain: int, checkpoint: Path, remap: dict[str, str] | None = None, **parameters: Any
+) -> Iterator[dds.Process]:
     """policy_runner for the Panda as a process; the hand-made policies leave the demonstrations at once."""
     parameters = {"robot": "panda", "checkpoint": checkpoint, "unlike": "tell", **parameters}
-    with dds.process("irl_ros.nodes.policy_runner", domain, **parameters) as process:
+    with dds.process("irl_ros.nodes.policy_runner", domain, remap, **parameters) as process:
         yield process
 
 

@@ -176,6 +176,7 @@ class Pilot:
         if isinstance(wanted, Wish):
             self.taken_over = True
             return self.gate.forward(wanted.target, measured, ages, wanted.opening)
+        self.proposed = wanted
         if self._dry:
             self.gate.follow(measured, self.inputs.measured["joint_velocity"])
         result = self.gate.command(wanted, measured, ages, pace)

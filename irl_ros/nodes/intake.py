@@ -28,7 +28,8 @@ SILENCE = 1.0
 class Intake:
     """Subscriptions by the contract's roles. `deliver(role, data, wall)` gets each message and its arrival [ns].
 
-    `received` counts messages, `latched` holds the last one of each latched topic, `names` the resolved topic names.
+    `received` counts messages, `latched` holds the last one of each latched topic, `last` the last one of the others
+    that are measured and when it arrived [ns], `names` the resolved topic names.
     """
 
     def __init__(self, node: Node, contract: Contract, deliver: Callable[[str, bytes, int], None]):
@@ -36,6 +37,7 @@ class Intake:
         self.names = {role: node.resolve_topic_name(topic.name) for role, topic in contract.topics.items()}
         self.received: Counter[str] = Counter()
         self.latched: dict[str, bytes] = {}
+        self.last: dict[str, tuple[bytes, int]] = {}
         self._heard: dict[str, float] = {}
         self._sim = SimTime() if node.get_parameter("use_sim_time").value else None
         if self._sim is not None:
@@ -93,6 +95,8 @@ class Intake:
             self._heard[role] = time.monotonic()
             if role not in COMMAND_ROLES and self._contract.topics[role].latched:
                 self.latched[role] = data
+            elif role not in COMMAND_ROLES:
+                self.last[role] = data, _received(info)
             self._deliver(role, data, _received(info))
 
     def _take_ticks(self) -> None:

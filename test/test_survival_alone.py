@@ -1,0 +1,104 @@
+"""What becomes of the arm and its command topic when runners die, start together, or somebody else drives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dds
+import handmade
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from runners import ACTION, CONTRACT, ROBOT, Received, activate, enable, runner
+
+from irl_ros import messages
+
+NAMES = ("first", "second")
+AT_REST = 0.02
+"""[rad/s] of every joint, measured."""
+SHORT_LEASE = """<?xml version="1.0" encoding="UTF-8" ?>
+<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
+  <participant profile_name="short_lease" is_default_profile="true"><rtps><builtin><discovery_config>
+    <leaseDuration><sec>5</sec></leaseDuration>
+    <leaseAnnouncement><sec>1</sec></leaseAnnouncement>
+  </discovery_config></builtin></rtps></participant>
+</profiles>
+"""
+"""Of a runner that will be killed: DDS forgets it after five seconds, not after twenty."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("checkpoint")
+    handmade.checkpoint(CONTRACT, 0.5 * ACTION).save(directory)
+    return directory
+
+
+class Claims:
+    """What the runners say of themselves: name → start [ns], and whether armed."""
+
+    def __init__(self, client: dds.Client):
+        self._messages = client.collect(DiagnosticStatus, "command_claims", dds.LATCHED)
+
+    def armed(self) -> dict[str, bool]:
+        return {m.name.removeprefix("/"): m.message == "armed" for m in self._messages}
+
+    def by_start(self) -> list[str]:
+        """Names, the one that started first first."""
+        started = {m.name.removeprefix("/"): int(m.values[1].value) for m in self._messages}
+        return sorted(started, key=started.get)
+
+
+@contextlib.contextmanager
+def two_runners(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple]:
+    profile = tmp_path / "short_lease.xml"
+    profile.write_text(SHORT_LEASE)
+    with contextlib.ExitStack() as stack:
+        domain = stack.enter_context(dds.domain())
+        stack.enter_context(dds.process("irl_ros_sim.arm_node", domain, robot="panda"))
+        monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+        processes = {n: stack.enter_context(runner(domain, checkpoint, {"__node": n})) for n in NAMES}
+        monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
+        yield processes, stack.enter_context(dds.client(domain))
+
+
+def test_of_two_runners_the_one_that_started_later_yields_until_the_other_is_gone(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with two_runners(checkpoint, tmp_path, monkeypatch) as (processes, client):
+        received, claims = Received(client), Claims(client)
+        for name in NAMES:
+            activate(client, name)
+        client.wait(lambda: len(claims.by_start()) == 2, "both claims")
+        earlier, later = claims.by_start()
+        client.wait(lambda: "started" in enable(client, node=later).message, "the later one to yield")
+        client.wait(lambda: enable(client, node=earlier).success, "the earlier one to drive")
+        client.wait(lambda: f"/{earlier} drives the robot" in enable(client, node=later).message, "a refusal")
+        client.wait(lambda: claims.armed() == {earlier: True, later: False}, "the claims to tell")
+        client.wait(lambda: len(received.since_halt()) > 10 and len(received.states) > 30, "motion")
+        os.kill(processes[earlier].pid, signal.SIGKILL)
+        killed = time.monotonic()
+        check_rest(client, received)
+        waits = client.wait(lambda: "killed" in (text := enable(client, node=later).message) and text, "the reason")
+        assert f"/{earlier} is still on it and has been silent for" in waits and "DDS forgets" in waits
+        client.wait(lambda: enable(client, node=later).success, "the end of the lease")
+        assert time.monotonic() - killed > 3.0
+        sent = len(received.commands)
+        client.wait(lambda: len(received.commands) > sent + 3, "the later one's commands")
+
+
+def check_rest(client: dds.Client, received: Received) -> None:
+    """The arm comes to rest by the end of the last trajectory, and stays there."""
+    states = len(received.states)
+    client.wait(lambda: len(received.states) > states + 60, "joint states")
+    sent, last = received.commands[-1]
+    end = sent + messages.stamp_seconds(last.points[-1].time_from_start)
+    speeds = [(t - end, np.abs(messages.joint_state(s, ROBOT.joint_names)[1]).max()) for t, s in received.states]
+    print("rest:", max((round(float(v), 4), round(t, 3)) for t, v in speeds if t > 0))
+    assert max(v for t, v in speeds if t < 0.0) > 5 * AT_REST
+    assert max(v for t, v in speeds if t > 0.0) < AT_REST

@@ -1,0 +1,149 @@
+"""A human beside the policy: taking over through the gate and being recorded, or driving while the policy watches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dds
+import handmade
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from runners import (
+    ACTION,
+    COMMAND,
+    CONTRACT,
+    PERIOD,
+    ROBOT,
+    Received,
+    activate,
+    enable,
+    enable_when_ready,
+    get_moving,
+    keep,
+    runner,
+)
+from std_msgs.msg import Bool, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from irl_ros import messages
+from irl_ros.control.pilot import TAKEOVER_AGE
+from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.kinematics import Kinematics
+from irl_ros.nodes.shadow import Agreement
+
+STALL = 0.05  # [s] that a shared machine may add to a tick
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("checkpoint")
+    handmade.checkpoint(CONTRACT, 0.3 * ACTION).save(directory)
+    return directory
+
+
+def test_a_human_takes_over_through_the_gate_and_is_recorded(checkpoint: Path, tmp_path: Path):
+    recording = {"out": tmp_path, "takeover": "policy_runner/takeover"}
+    with (
+        dds.domain() as domain,
+        dds.process("irl_ros_sim.arm_node", domain, robot="panda"),
+        dds.process("irl_ros.nodes.teleop", domain, {COMMAND: "teleop/command"}, takeover=True, reaction=0.0),
+        dds.process("irl_ros.nodes.recorder", domain, **recording) as recorder,
+        runner(domain, checkpoint),
+        dds.client(domain) as client,
+    ):
+        received, wanted = Received(client), []
+        keep(client, JointTrajectory, "teleop/command", dds.COMMAND, wanted)
+        leads = client.collect(Bool, "policy_runner/takeover", dds.LATCHED)
+        activate(client)
+        client.wait(lambda: received.states, "a joint state")
+        get_moving(client, received)
+        assert enable(client, node="teleop").success
+        client.wait(lambda: leads and leads[-1].data, "the human to lead")
+        client.wait(lambda: len(wanted) > 40, "a stretch of driving")
+        follows(received, wanted)
+        assert enable(client, False, node="teleop").success
+        client.wait(lambda: received.halted and not leads[-1].data, "the halt")
+        assert received.commands[-1][0] - wanted[-1][0] <= TAKEOVER_AGE + PERIOD + STALL
+        recorder.wait_output("is saved in")
+        get_moving(client, received)  # by the policy again, once enabled
+        assert not leads[-1].data
+    demonstrations, rejected = load_demonstrations(tmp_path, CONTRACT)
+    (episode,) = demonstrations
+    assert not rejected and read_bag(tmp_path / episode.name).label is True
+    assert 30 <= len(episode) <= 50 and np.abs(episode.actions).max() <= 1.0 + 1e-6
+    hand = CONTRACT.field(episode.observations, "end_effector_to_goal")
+    assert np.linalg.norm(hand[-1]) < np.linalg.norm(hand[0]) - 0.05, "it goes to the goal, as the policy would not"
+
+
+def follows(received: Received, wanted: list[tuple[float, JointTrajectory]]) -> None:
+    """Each of the human's targets is the runner's within a period, as far as the steps allow."""
+    for sent, message in wanted[10:30]:
+        answer = next(m for t, m in received.commands if t >= sent)
+        delay = next(t for t, _ in received.commands if t >= sent) - sent
+        assert delay <= PERIOD + STALL, delay
+        target = np.array(message.points[0].positions)
+        assert np.abs(np.array(answer.points[0].positions) - target).max() < 2 * CONTRACT.max_joint_step.max()
+
+
+def test_a_dry_run_moves_nothing_and_says_how_far_it_is_from_the_human(checkpoint: Path):
+    with (
+        dds.domain() as domain,
+        dds.process("irl_ros_sim.arm_node", domain, robot="panda"),
+        dds.process("irl_ros.nodes.teleop", domain, noise=0.0, pause_rate=0.0),
+        runner(domain, checkpoint, command_interface="none"),
+        dds.client(domain) as client,
+    ):
+        received = Received(client)
+        actions = client.collect(Float64MultiArray, "policy_runner/action")
+        proposals = client.collect(JointTrajectory, "policy_runner/proposal")
+        reports = client.collect(DiagnosticArray, "/diagnostics")
+        activate(client)
+        client.wait(lambda: received.states, "a joint state")
+        enable_when_ready(client)
+        client.wait(lambda: len(proposals) > 10, "proposals")
+        assert not received.commands, "something moved"
+        assert enable(client, node="teleop").success
+        client.wait(lambda: len(received.commands) > 45, "the human's driving")
+        assert [p.node_name for p in client.node.get_publishers_info_by_topic(COMMAND)] == ["teleop"]
+        said = client.wait(lambda: compared(reports, 30), "the comparison")
+        np.testing.assert_allclose(actions[-1].data, 0.3 * ACTION)
+        proposed = messages.joint_trajectory(proposals[-1], ROBOT.joint_names).positions[0]
+        assert np.abs(proposed - received.position()).max() < 2 * CONTRACT.max_joint_step.max()
+        assert "dry run" in lines(reports, "gate")[-1].message
+        assert abs(said - expected(received)) < 0.1
+
+
+def lines(reports: list[DiagnosticArray], name: str) -> list:
+    return [s for report in reports for s in report.status if s.name == f"policy_runner: {name}"]
+
+
+def compared(reports: list[DiagnosticArray], count: int) -> float | None:
+    """The last figure made of at least so many actions."""
+    values = {pair.key: pair.value for line in lines(reports, "model")[-1:] for pair in line.values}
+    return float(values["action_difference_to_teleop"]) if int(values.get("compared", 0)) >= count else None
+
+
+def expected(received: Received) -> float:
+    """Mean |policy's − human's action| of what was received."""
+    targets = np.array([m.points[0].positions for _, m in received.commands])
+    return float(np.abs(np.diff(targets, axis=0) / CONTRACT.max_joint_step - 0.3 * ACTION).mean())
+
+
+def test_agreement_by_hand():
+    agreement, start, step = Agreement(CONTRACT, Kinematics(ROBOT)), np.array(ROBOT.home), CONTRACT.max_joint_step
+    agreement.human(start, 0.0)
+    agreement.policy(ACTION)
+    assert agreement.mean is None, "one target is no action yet"
+    agreement.human(start + 0.5 * step, PERIOD)
+    agreement.policy(np.full(7, 0.25))
+    agreement.policy(np.full(7, 0.9))  # the human has said nothing new
+    assert agreement.mean == pytest.approx(0.25) and agreement.count == 1
+    agreement.human(start + 0.5 * step - 2.0 * step, 2 * PERIOD)  # more than an action can ask
+    agreement.policy(np.full(7, -5.0))
+    assert agreement.mean == pytest.approx(0.125) and agreement.count == 2
+    agreement.human(start, 2 * PERIOD + 1.0)  # after a pause a motion starts anew
+    agreement.policy(ACTION)
+    assert agreement.count == 2
+    agreement.reset()
+    assert agreement.mean is None
