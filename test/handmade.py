@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from irl_ros.checkpoint import Checkpoint
@@ -38,8 +44,19 @@ def checkpoint(contract: Contract, action: np.ndarray, gain: float = 0.0, seed: 
         "log_std": np.zeros(contract.action_size),
     }
     likeness = calibrate([inputs(o) for o in demonstrations(contract)])
+    likeness["demonstrated_returns"] = np.cumsum(np.full((3, contract.task.horizon), [[-0.9], [-0.5], [0.0]]), axis=1)
     urdf = contract.robot.urdf_path().read_text()
     return Checkpoint(contract, policy, reward, likeness, urdf, {"method": "handmade"})
+
+
+def rewrite(saved: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest and give it the hash that fits, as somebody with ill intent would."""
+    path = saved / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    change(manifest)
+    body = {key: manifest[key] for key in ("files", "description")}
+    manifest["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest))
 
 
 def _demonstration(

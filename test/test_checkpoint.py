@@ -131,25 +131,15 @@ def test_what_is_missing_is_named(saved: Path, tmp_path: Path):
         Checkpoint.load(saved)
 
 
-def rewrite(saved: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the manifest and give it the hash that fits, as somebody with ill intent would."""
-    path = saved / "manifest.json"
-    manifest = json.loads(path.read_bytes())
-    change(manifest)
-    body = {key: manifest[key] for key in ("files", "description")}
-    manifest["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps(manifest))
-
-
 def test_another_kind_is_refused(saved: Path, tmp_path: Path):
-    rewrite(saved, lambda m: m.update(kind="training state"))
+    handmade.rewrite(saved, lambda m: m.update(kind="training state"))
     with pytest.raises(CheckpointError, match="not a checkpoint written by irl_ros"):
         Checkpoint.load(saved)
 
 
 @pytest.mark.parametrize("number", [2, 0, "1", None])
 def test_another_format_is_refused(saved: Path, number: Any):
-    rewrite(saved, lambda m: m.update(format=number))
+    handmade.rewrite(saved, lambda m: m.update(format=number))
     with pytest.raises(CheckpointError, match="this version reads 1; use the irl_ros that wrote it"):
         Checkpoint.load(saved)
 
@@ -160,7 +150,7 @@ def test_a_path_outside_the_directory_is_never_read(saved: Path, tmp_path: Path,
     outside = tmp_path / "stolen.safetensors"
     inside.rename(outside)
     name = form.format(name=outside.name, absolute=outside) if isinstance(form, str) else form
-    rewrite(saved, lambda m: m["files"]["policy"].update(file=name))
+    handmade.rewrite(saved, lambda m: m["files"]["policy"].update(file=name))
     with pytest.raises(CheckpointError):
         Checkpoint.load(saved)
 
@@ -191,7 +181,7 @@ def test_a_link_that_leads_outside_is_held_to_its_hash(saved: Path, tmp_path: Pa
     ],
 )
 def test_a_well_hashed_manifest_that_makes_no_sense_is_refused(saved: Path, change: Callable):
-    rewrite(saved, change)
+    handmade.rewrite(saved, change)
     with pytest.raises(CheckpointError):
         Checkpoint.load(saved)
 
@@ -200,7 +190,7 @@ def test_a_well_hashed_file_that_is_no_safetensors_is_refused(saved: Path):
     data = b"cos\nsystem\n(S'true'\ntR."  # a pickle that would run a command
     (saved / "x.safetensors").write_bytes(data)
     entry = {"file": "x.safetensors", "sha256": hashlib.sha256(data).hexdigest()}
-    rewrite(saved, lambda m: m["files"].update(policy=entry))
+    handmade.rewrite(saved, lambda m: m["files"].update(policy=entry))
     with pytest.raises(CheckpointError, match="not a safetensors file"):
         Checkpoint.load(saved)
 

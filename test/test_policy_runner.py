@@ -16,6 +16,7 @@ import dds
 import handmade
 import numpy as np
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
@@ -44,7 +45,7 @@ from visualization_msgs.msg import MarkerArray
 
 from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import ContractError
+from irl_ros.contract import ContractError, share_directory
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Halt
 from irl_ros.control.pilot import Pilot
@@ -64,6 +65,8 @@ def test_it_drives_the_arm_and_tells_the_learned_reward(checkpoint: Path):
             received = Received(client)
             scores = {n: client.collect(Float64, f"policy_runner/{n}") for n in ("reward", "episode_return")}
             likeness = client.collect(Float64, "policy_runner/demo_likeness")
+            others = ("episode_return_percentile", "action_clip_ratio", "loop_period")
+            told = {n: client.collect(Float64, f"policy_runner/{n}") for n in others}
             actions = client.collect(Float64MultiArray, "policy_runner/action")
             markers = client.collect(MarkerArray, "policy_runner/markers", dds.LATCHED)
             reports = client.collect(DiagnosticArray, "/diagnostics")
@@ -82,6 +85,8 @@ def test_it_drives_the_arm_and_tells_the_learned_reward(checkpoint: Path):
             assert enable(client, False).message == "disabled"
             client.wait(lambda: received.halted, "the halt on disable")
             client.wait(lambda: adds_up(scores), "a return that is the sum of rewards")
+            check_told(told, len(scores["reward"]))
+            check_names(reports)
             sent = len(received.commands)
             assert change(client, Transition.TRANSITION_DEACTIVATE) and change(client, Transition.TRANSITION_CLEANUP)
             assert state(client) == State.PRIMARY_STATE_UNCONFIGURED and len(received.commands) == sent
@@ -104,6 +109,24 @@ def adds_up(scores: dict[str, list[Float64]]) -> bool:
     """Whether the last 20 returns differ by the rewards."""
     rewards, returns = (np.array([m.data for m in scores[name][-20:]]) for name in ("reward", "episode_return"))
     return np.allclose(np.diff(returns), rewards[1:], rtol=0, atol=1e-9)
+
+
+def check_told(told: dict[str, list[Float64]], rewarded: int) -> None:
+    """A percentile of three demonstrations for every reward; nothing cut; ticks once a period."""
+    values = {name: np.array([m.data for m in messages]) for name, messages in told.items()}
+    percentiles = values["episode_return_percentile"]
+    assert abs(len(percentiles) - rewarded) <= 2
+    assert np.isin(np.round(percentiles, 3), np.round(np.arange(4) * 100 / 3, 3)).all()
+    assert not values["action_clip_ratio"].any()
+    assert np.median(values["loop_period"]) == pytest.approx(PERIOD, abs=0.2 * PERIOD)
+
+
+def check_names(reports: list[DiagnosticArray]) -> None:
+    """The aggregator's file expects exactly the lines that are published."""
+    data = yaml.safe_load((share_directory() / "config" / "diagnostics.yaml").read_text())
+    group = data["/**"]["ros__parameters"]["policy_runner"]
+    names = {status.name for report in reports for status in report.status}
+    assert names == set(group["expected"]) and all(n.startswith(tuple(group["startswith"])) for n in names)
 
 
 def check_targets(received: Received) -> None:
