@@ -1,4 +1,4 @@
-"""What to do about observations that are unlike the demonstrations: go slower, and stop when they last."""
+"""What to do about observations that are unlike the demonstrations: slow down when it lasts, then give up."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import math
 
 
 class Caution:
-    """Slows by `slow` while the likeness is below `threshold` (percentiles); after `patience` [s] of it, gives up.
+    """Slows by `slow` when the likeness has been below `threshold` (percentiles) for `grace` [s], and gives up when it
+    has been for `patience` [s].
 
-    A reward and a policy say nothing where nobody demonstrated. A threshold that demonstrations themselves pass 99 times
-    in 100 is passed less often by a policy of its own: so a short while below only slows.
+    A reward and a policy say nothing where nobody demonstrated. But the threshold is one that a state of a fresh
+    demonstration misses 1 time in 100, and a good policy now and then for a second: slowing down at once would keep it
+    for longer where it is unlike.
     """
 
-    def __init__(self, threshold: float, patience: float = 1.0, slow: float = 0.5):
-        if not 0.0 < slow <= 1.0 or not patience >= 0.0:
-            raise ValueError(f"slow must lie in (0, 1] and patience be 0 s or more, not {slow} and {patience}")
-        self._threshold, self._patience, self._slow = threshold, patience, slow
+    def __init__(self, threshold: float, patience: float = 3.0, grace: float = 1.0, slow: float = 0.5):
+        if not 0.0 < slow <= 1.0 or not 0.0 <= grace <= patience:
+            raise ValueError(f"slow must lie in (0, 1] and 0 <= grace <= patience, not {slow}, {grace}, {patience} s")
+        self._threshold, self._patience, self._grace, self._slow = threshold, patience, grace, slow
         self.reset()
 
     def reset(self) -> None:
@@ -28,7 +30,7 @@ class Caution:
             self.reset()
             return 1.0
         self._since = min(self._since, now)
-        return self._slow
+        return self._slow if now - self._since >= self._grace else 1.0
 
     def fault(self, now: float) -> str | None:
         """Why to halt: it has lasted longer than the patience."""
