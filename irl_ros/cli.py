@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from irl_ros import cli_data
 from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, ContractError, load_robot
@@ -59,9 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = _add(commands, "report", "write summary.json and report.html of a run")
     report.add_argument("directory", help="run directory")
     report.set_defaults(run=_report)
-    repair = _add(commands, "repair", "make whole bags of what killed recorders and bad disks left; nothing is deleted")
-    repair.add_argument("directory", help="data set, or one bag")
-    repair.set_defaults(run=_repair)
+    cli_data.add_commands(commands, _add)
     return parser
 
 
@@ -251,20 +250,6 @@ def _report(options: argparse.Namespace) -> int:
         raise UserError(f"{run} holds no run: there is no checkpoint in it")
     _finish(run)
     return 0
-
-
-def _repair(options: argparse.Namespace) -> int:
-    from irl_ros.data.repair import repair_directory
-
-    repaired, hopeless = repair_directory(Path(options.directory))
-    for found in repaired:
-        lost = f"; lost: {found.lost}" if found.lost else ""
-        print(f"{found.bag}: {found.messages} messages of {found.source}, marked as interrupted{lost}")
-    for reason in hopeless:
-        print(f"not repaired: {reason}", file=sys.stderr)
-    if not repaired and not hopeless:
-        print(f"nothing to repair in {options.directory}")
-    return 1 if hopeless else 0
 
 
 def _finish(run: Path, dataset: str | None = None, **more: Any) -> None:

@@ -1,0 +1,136 @@
+"""The command line's tools for recorded demonstrations: nothing that they do loses anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from irl_ros.data import catalogue
+from irl_ros.data.episode import EpisodeError
+
+
+def add_commands(commands: Any, add: Any) -> None:
+    """`inspect`, `label`, `drop`, `split` and `repair` to argparse's `commands`; `add` makes a subcommand of a name and a
+    help text."""
+    inspect = _add(commands, add, "inspect", "what demonstrations lie there, how good, and which of them training uses")
+    inspect.add_argument("--json", action="store_true", help="figures for machines")
+    inspect.add_argument("--pictures", metavar="DIR", help="draw end effector paths and joint curves there")
+    inspect.set_defaults(run=_inspect)
+    label = _add(commands, add, "label", "say whether recorded episodes succeeded")
+    label.add_argument("outcome", choices=("success", "failure"))
+    label.add_argument("episodes", nargs="+", metavar="EPISODE")
+    label.set_defaults(run=_label)
+    drop = _add(commands, add, "drop", "put episodes aside; --restore brings them back")
+    drop.add_argument("episodes", nargs="+", metavar="EPISODE")
+    drop.add_argument("--restore", action="store_true", help="bring dropped episodes back")
+    drop.set_defaults(run=_drop)
+    split = _add(commands, add, "split", "share episodes out among new data sets; the old one stays")
+    split.add_argument("parts", nargs="+", metavar="DIR=SHARE", help="a new directory and its share, 0 to 1")
+    split.add_argument("--seed", type=int, default=0, help="which episode goes where comes from it")
+    split.set_defaults(run=_split)
+    repair = _add(commands, add, "repair", "whole bags of what killed recorders and bad disks left; nothing is deleted")
+    repair.set_defaults(run=_repair)
+
+
+def _add(commands: Any, add: Any, name: str, help: str) -> argparse.ArgumentParser:
+    command = add(commands, name, help)
+    command.add_argument("directory", help="data set: a directory of episodes")
+    return command
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    entries = catalogue.catalogue(Path(options.directory))
+    if options.json:
+        print(json.dumps([_as_dict(entry) for entry in entries], indent=1))
+    else:
+        print(_table(entries))
+    if options.pictures:
+        for path in _pictures(entries, Path(options.directory), Path(options.pictures)):
+            print(f"picture: {path}", file=sys.stderr)
+    return 0 if any(not entry.problem for entry in entries) else 1
+
+
+def _as_dict(entry: catalogue.Entry) -> dict[str, Any]:
+    streams = {role: stream._asdict() for role, stream in entry.streams.items()}
+    return {**entry._asdict(), "streams": streams, "episode": None if entry.episode is None else len(entry.episode)}
+
+
+def _table(entries: list[catalogue.Entry]) -> str:
+    """Columns as wide as what stands in them; a topic that is latched has no rate to show."""
+    roles = list(dict.fromkeys(r for entry in entries for r, stream in entry.streams.items() if stream.count > 1))
+    head = ["episode", "label", "seconds", "periods", *(f"{role} [Hz]" for role in roles), "longest gap [s]", "used"]
+    rows = [head, *(_row(entry, roles) for entry in entries)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    usable = sum(not entry.problem for entry in entries)
+    return "\n".join([*lines, f"{usable} of {len(entries)} episodes are usable"])
+
+
+def _row(entry: catalogue.Entry, roles: list[str]) -> list[str]:
+    labels = {True: "success", False: "failure", None: "-"}
+    rates = [f"{entry.streams[r].rate:.0f}" if r in entry.streams else "-" for r in roles]
+    gap = max((s.longest_gap for s in entry.streams.values()), default=0.0)
+    periods = "-" if entry.episode is None else str(len(entry.episode))
+    used = f"no: {entry.problem}" if entry.problem else "yes"
+    return [entry.name, labels[entry.label], f"{entry.duration:.1f}", periods, *rates, f"{gap:.3f}", used]
+
+
+def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> list[Path]:
+    from irl_ros.data.bag import read_bag
+    from irl_ros.report.episodes import joint_curves, paths_of
+
+    shown = [entry.episode for entry in entries if entry.episode is not None]
+    if not shown:
+        raise EpisodeError(f"no usable episode in {data} to draw")
+    first = next(entry.name for entry in entries if entry.episode is not None)
+    contract = read_bag(data / first).contract
+    directory.mkdir(parents=True, exist_ok=True)
+    drawn = {"paths": paths_of(shown, contract), "joints": joint_curves(shown, contract)}
+    for name, figure in drawn.items():
+        figure.savefig(directory / f"{name}.png")
+    return [directory / f"{name}.png" for name in drawn]
+
+
+def _label(options: argparse.Namespace) -> int:
+    for path in catalogue.label(Path(options.directory), options.episodes, options.outcome == "success"):
+        print(f"{path}: {options.outcome}")
+    return 0
+
+
+def _drop(options: argparse.Namespace) -> int:
+    move = catalogue.restore if options.restore else catalogue.drop
+    for path in move(Path(options.directory), options.episodes):
+        print(f"{path.name} lies in {path.parent}")
+    return 0
+
+
+def _split(options: argparse.Namespace) -> int:
+    parts = dict(_part(text) for text in options.parts)
+    for target, names in catalogue.split(Path(options.directory), parts, options.seed).items():
+        print(f"{target}: {len(names)} episodes: {', '.join(names)}")
+    return 0
+
+
+def _part(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise EpisodeError(f"{text!r} is no DIR=SHARE such as train=0.8") from None
+
+
+def _repair(options: argparse.Namespace) -> int:
+    from irl_ros.data.repair import repair_directory
+
+    repaired, hopeless = repair_directory(Path(options.directory))
+    for found in repaired:
+        lost = f"; lost: {found.lost}" if found.lost else ""
+        print(f"{found.bag}: {found.messages} messages of {found.source}, marked as interrupted{lost}")
+    for reason in hopeless:
+        print(f"not repaired: {reason}", file=sys.stderr)
+    if not repaired and not hopeless:
+        print(f"nothing to repair in {options.directory}")
+    return 1 if hopeless else 0

@@ -1,0 +1,164 @@
+"""What lies in a directory of recorded demonstrations, and what may be done with it without losing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from irl_ros.contract import did_you_mean
+from irl_ros.data.alignment import SECOND, Sample
+from irl_ros.data.bag import BagError, Recording, episode, is_bag, read_bag
+from irl_ros.data.bag_writer import set_label
+from irl_ros.data.episode import Episode, EpisodeError
+from irl_ros.kinematics import Kinematics
+
+DROPPED = ".dropped"
+"""Where dropped episodes lie, inside their data set."""
+
+
+class Stream(NamedTuple):
+    """One topic of an episode: messages, their mean rate [Hz] and the longest time between two [s]."""
+
+    count: int
+    rate: float
+    longest_gap: float
+
+
+class Entry(NamedTuple):
+    """One episode. `problem` says why training would not use it; empty where it would. `streams` by role."""
+
+    name: str
+    label: bool | None
+    problem: str
+    duration: float
+    """[s] from the first message to the last."""
+    streams: dict[str, Stream]
+    episode: Episode | None
+    """At the contract's rate, where it is usable."""
+
+
+def catalogue(directory: Path) -> list[Entry]:
+    """Every episode in `directory`, in name order; each is held against its own contract. Raises EpisodeError."""
+    kinematics: dict[str, Kinematics] = {}
+    return [_entry(path, kinematics) for path in episodes(directory)]
+
+
+def episodes(directory: Path) -> list[Path]:
+    """Bag directories in a data set, in name order; raises EpisodeError where there is none."""
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise EpisodeError(f"no directory {directory}: give one that demonstrations were recorded in")
+    found = [p for p in sorted(directory.iterdir()) if p.is_dir() and not p.name.startswith(".") and is_bag(p)]
+    if not found:
+        raise EpisodeError(f"no episode bag in {directory}; record demonstrations there first")
+    return found
+
+
+def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
+    try:
+        recording = read_bag(path)
+    except BagError as error:
+        return Entry(path.name, None, f"{error}; `irl_ros repair` may help", 0.0, {}, None)
+    problem, usable = "", None
+    try:
+        usable = episode(recording, recording.contract, _kinematics(recording, kinematics))
+    except EpisodeError as error:
+        problem = str(error).removeprefix(f"episode {recording.name}: ")
+    streams = {role: _stream(samples) for role, samples in recording.samples.items()}
+    return Entry(path.name, recording.label, problem, _duration(recording), streams, usable)
+
+
+def _kinematics(recording: Recording, known: dict[str, Kinematics]) -> Kinematics:
+    robot = recording.contract.robot
+    if robot.urdf not in known:
+        known[robot.urdf] = Kinematics(robot)
+    return known[robot.urdf]
+
+
+def _duration(recording: Recording) -> float:
+    times = [s.time for samples in recording.samples.values() for s in samples]
+    return (max(times) - min(times)) / SECOND if times else 0.0
+
+
+def _stream(samples: Sequence[Sample]) -> Stream:
+    gaps = np.diff([s.time for s in samples]) / SECOND
+    lasted = float(gaps.sum())
+    return Stream(len(samples), len(gaps) / lasted if lasted else 0.0, float(gaps.max(initial=0.0)))
+
+
+def label(directory: Path, names: Sequence[str], success: bool) -> list[Path]:
+    """Label episodes; what a message says of another label before is not kept. Raises EpisodeError."""
+    chosen = _named(directory, names)
+    for path in chosen:
+        try:
+            set_label(path, success)
+        except BagError as error:
+            raise EpisodeError(str(error)) from None
+    return chosen
+
+
+def drop(directory: Path, names: Sequence[str]) -> list[Path]:
+    """Put episodes aside, into a hidden directory of the data set; :func:`restore` brings them back."""
+    aside = Path(directory).expanduser() / DROPPED
+    chosen = _named(directory, names)
+    aside.mkdir(exist_ok=True)
+    return [_move(path, aside) for path in chosen]
+
+
+def restore(directory: Path, names: Sequence[str]) -> list[Path]:
+    """Bring dropped episodes back."""
+    directory = Path(directory).expanduser()
+    return [_move(path, directory) for path in _named(directory / DROPPED, names)]
+
+
+def split(directory: Path, parts: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+    """Give each episode to one of `parts` (directory → share), drawn from `seed`; returns the names by directory.
+
+    The bags are linked where the disk allows it, else copied; the data set itself stays as it is.
+    """
+    targets = {Path(name).expanduser(): share for name, share in parts.items()}
+    used = [str(t) for t in targets if t.exists()]
+    if used:
+        raise EpisodeError(f"{', '.join(used)} exists already: name new directories")
+    if not targets or min(targets.values()) <= 0 or abs(sum(targets.values()) - 1.0) > 1e-6:
+        raise EpisodeError(f"shares must be above 0 and add up to 1, not {', '.join(map(str, targets.values()))}")
+    found = episodes(directory)
+    order = np.random.default_rng(seed).permutation(len(found))
+    ends = np.round(np.cumsum([0.0, *targets.values()]) * len(found)).astype(int)
+    given = {}
+    for target, start, end in zip(targets, ends, ends[1:]):
+        chosen = [found[k] for k in sorted(order[start:end])]
+        target.mkdir(parents=True)
+        for path in chosen:
+            shutil.copytree(path, target / path.name, copy_function=_link)
+        given[str(target)] = [path.name for path in chosen]
+    return given
+
+
+def _link(source: str, target: str) -> None:
+    """A label given later replaces metadata.yaml, so that a link never changes the other's."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _named(directory: Path, names: Sequence[str]) -> list[Path]:
+    """The episodes of these names, all of them or EpisodeError."""
+    found = {path.name: path for path in episodes(directory)}
+    for name in names:
+        if name not in found:
+            raise EpisodeError(f"{directory} has no episode {name!r}.{did_you_mean(name, tuple(found))}")
+    return [found[name] for name in names]
+
+
+def _move(path: Path, into: Path) -> Path:
+    target = into / path.name
+    if target.exists():
+        raise EpisodeError(f"{target} exists already; move it away first")
+    return path.rename(target)

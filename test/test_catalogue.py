@@ -1,0 +1,86 @@
+"""inspect, label, drop and split: true figures of real bags, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irl_ros.cli import main
+from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.data.catalogue import catalogue
+from test_bag import damage, write
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    directory = tmp_path / "data"
+    for k in range(5):
+        write(directory, f"episode_{k:04d}", 30, label=None if k == 2 else k != 3)
+    return directory
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in sorted(directory.iterdir()) if not path.name.startswith(".")]
+
+
+def test_the_table_says_what_there_is_and_what_is_used(data: Path, tmp_path: Path, capsys):
+    write(data, "episode_0005", 60, skip=(1.0, 1.4))
+    damage(write(data, "episode_0006", 30), 2000)
+    assert main(["inspect", str(data), "--pictures", str(tmp_path / "pictures")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "episode" and "joint_states [Hz]" in lines[0] and "goal_pose" not in lines[0]
+    assert lines[-1] == "4 of 7 episodes are usable"
+    rows = {line.split()[0]: line for line in lines[1:-1]}
+    assert "success" in rows["episode_0000"] and rows["episode_0000"].endswith("yes")
+    assert "labelled as a failure" in rows["episode_0003"]
+    assert "a gap in joint_states" in rows["episode_0005"] and "irl_ros repair" in rows["episode_0006"]
+    assert names(tmp_path / "pictures") == ["joints.png", "paths.png"]
+
+
+def test_the_figures_are_those_of_the_bag(data: Path, capsys):
+    assert main(["inspect", str(data), "--json"]) == 0
+    entry = json.loads(capsys.readouterr().out)[0]
+    # 30 periods of 50 ms: joint states each 10 ms, a command each 50 ms
+    assert entry["streams"]["joint_states"]["count"] == 150 and entry["streams"]["command"]["count"] == 30
+    assert entry["streams"]["joint_states"]["rate"] == pytest.approx(100.0)
+    assert entry["streams"]["command"]["longest_gap"] == pytest.approx(0.05)
+    assert entry["duration"] == pytest.approx(1.49) and entry["label"] is True and entry["episode"] == 29
+
+
+def test_a_label_decides_what_is_learned_from(data: Path, capsys):
+    assert main(["label", str(data), "success", "episode_0003", "episode_0002"]) == 0
+    assert len(load_demonstrations(data)[0]) == 5
+    assert main(["label", str(data), "failure", "episode_0000"]) == 0
+    assert read_bag(data / "episode_0000").label is False
+    assert main(["label", str(data), "failure", "episode_000"]) == 2
+    assert "Did you mean 'episode_000" in capsys.readouterr().err
+
+
+def test_what_is_dropped_comes_back(data: Path, capsys):
+    before = [(e.name, e.label, e.streams) for e in catalogue(data)]
+    assert main(["drop", str(data), "episode_0001", "episode_0004"]) == 0
+    assert names(data) == ["episode_0000", "episode_0002", "episode_0003"]
+    assert main(["drop", str(data), "episode_0001", "episode_0009"]) == 2, "one wrong name: nothing moves"
+    assert main(["drop", "--restore", str(data), "episode_0001", "episode_0004"]) == 0
+    assert [(e.name, e.label, e.streams) for e in catalogue(data)] == before
+
+
+def test_a_split_shares_out_every_episode_once(data: Path, tmp_path: Path, capsys):
+    train, test = tmp_path / "train", tmp_path / "test"
+    assert main(["split", str(data), f"{train}=0.8", f"{test}=0.2", "--seed", "3"]) == 0
+    assert sorted(names(train) + names(test)) == names(data) and len(names(test)) == 1
+    main(["label", str(train), "failure", names(train)[0]])
+    assert read_bag(data / names(train)[0]).label is not False, "a new label is the copy's alone"
+    assert main(["split", str(data), f"{train}=0.8", f"{test}=0.2"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    for wrong, said in ((f"{tmp_path / 'a'}=0.5", "add up to 1"), ("half", "no DIR=SHARE")):
+        assert main(["split", str(data), wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_directory_without_episodes_is_told(tmp_path: Path, capsys):
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "no episode bag" in capsys.readouterr().err
