@@ -188,11 +188,10 @@ def test_the_other_interfaces_stop_in_their_own_way(checkpoint: Path, interface:
         if interface == GROUP_VELOCITY:
             velocity = np.array(whole.commands[-1][1].data)
             assert (np.abs(velocity) <= ROBOT.velocity_limit).all() and (velocity * ACTION > 0).all()
-        whole.halts_after(lambda: os.kill(whole.relay.pid, signal.SIGKILL), whole.last_state)
+        whole.halts_after(lambda: whole.spoil("frozen"), lambda: whole.last_good("frozen"))
         last = np.array(whole.commands[-1][1].data)
         away = last if interface == GROUP_VELOCITY else last - whole.position()
         assert np.abs(away).max() < 0.1, "the position is held, or the velocity is zero"
-        whole.start_relay()
         whole.restart()
         whole.get_moving()
         whole.runner.send_signal(signal.SIGTERM)

@@ -14,13 +14,17 @@ import handmade
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from runners import ACTION, CONTRACT, ROBOT, Received, activate, enable, runner
+from runners import ACTION, CONTRACT, ROBOT, Received, activate, enable, get_moving, runner
+from std_srvs.srv import Trigger
 
 from irl_ros import messages
+from irl_ros.nodes.claims import Claim, obstacle
 
 NAMES = ("first", "second")
 AT_REST = 0.02
 """[rad/s] of every joint, measured."""
+ARRIVAL = 0.02
+"""[s] from a joint state to a command sent after it that the arm has taken up: one interval between them, one block."""
 SHORT_LEASE = """<?xml version="1.0" encoding="UTF-8" ?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
   <participant profile_name="short_lease" is_default_profile="true"><rtps><builtin><discovery_config>
@@ -92,13 +96,58 @@ def test_of_two_runners_the_one_that_started_later_yields_until_the_other_is_gon
         client.wait(lambda: len(received.commands) > sent + 3, "the later one's commands")
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_runner_that_ends_while_moving_leaves_an_arm_at_rest_every_time(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    """Twenty runners one after the other, each killed one's successor waiting out its lease."""
+    (tmp_path / "short_lease.xml").write_text(SHORT_LEASE)
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(tmp_path / "short_lease.xml"))
+    with dds.domain() as domain, dds.process("irl_ros_sim.arm_node", domain, robot="panda"), dds.client(domain) as client:
+        received = Received(client)
+        for _ in range(20):
+            assert client.call(Trigger, "arm_sim/reset").success
+            with runner(domain, checkpoint) as process:
+                activate(client)
+                get_moving(client, received)
+                asked = time.monotonic()
+                process.send_signal(number)
+                client.wait(lambda: process.returncode is not None, "the end")
+                if number != signal.SIGKILL:
+                    assert process.returncode == 0 and time.monotonic() - asked < 2.0
+                    assert received.halted and "Traceback" not in process.output
+                check_rest(client, received)
+
+
 def check_rest(client: dds.Client, received: Received) -> None:
-    """The arm comes to rest by the end of the last trajectory, and stays there."""
+    """The arm comes to rest by the end of the last trajectory, and stays there; by the arm's clock, should it stall."""
     states = len(received.states)
     client.wait(lambda: len(received.states) > states + 60, "joint states")
     sent, last = received.commands[-1]
-    end = sent + messages.stamp_seconds(last.points[-1].time_from_start)
-    speeds = [(t - end, np.abs(messages.joint_state(s, ROBOT.joint_names)[1]).max()) for t, s in received.states]
-    print("rest:", max((round(float(v), 4), round(t, 3)) for t, v in speeds if t > 0))
-    assert max(v for t, v in speeds if t < 0.0) > 5 * AT_REST
+    stamps = [(t, messages.stamp_seconds(s.header.stamp), s) for t, s in received.states]
+    heard = max(stamp for t, stamp, _ in stamps if t <= sent) + ARRIVAL
+    end = heard + messages.stamp_seconds(last.points[-1].time_from_start)
+    speeds = [(stamp - end, np.abs(messages.joint_state(s, ROBOT.joint_names)[1]).max()) for _, stamp, s in stamps]
+    assert max(v for t, v in speeds if -1.0 < t < 0.0) > 5 * AT_REST
     assert max(v for t, v in speeds if t > 0.0) < AT_REST
+
+
+def test_who_stands_in_the_way_of_whom():
+    """Every answer of the rule, without topics."""
+    own, name = Claim(100, "b", "/own"), {"a": "/other"}
+
+    def answer(other: Claim | None, now: float = 10.0) -> str | None:
+        return obstacle(own, name if other is None else {other.participant: other.name}, claims(other), now)
+
+    def claims(other: Claim | None) -> dict[str, Claim]:
+        return {} if other is None else {other.participant: other}
+
+    def other(started: int, participant: str = "a", armed: bool = False) -> Claim:
+        return Claim(started, participant, "/other", armed, heard=9.0)
+
+    assert obstacle(own, {}, {}, 10.0) is None and answer(other(101)) is None
+    assert "another publisher, /other" in answer(None)
+    assert "started" in answer(other(99)) and "drives the robot" in answer(other(101, armed=True))
+    assert "started" in answer(other(100, "a")) and answer(other(100, "c")) is None, "a tie is broken, not shared"
+    assert "silent for 4 s" in answer(other(101), now=13.0) and "killed" in answer(other(99, armed=True), now=13.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import dds
@@ -23,6 +24,7 @@ from runners import (
     keep,
     runner,
 )
+from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
@@ -147,3 +149,29 @@ def test_agreement_by_hand():
     assert agreement.count == 2
     agreement.reset()
     assert agreement.mean is None
+
+
+def test_a_person_leads_with_the_button_alone_and_is_silent_without_it():
+    with (
+        dds.domain() as domain,
+        dds.process("irl_ros.nodes.teleop", domain, {COMMAND: "teleop/command"}, mode="joy", takeover=True) as teleop,
+        dds.client(domain) as client,
+    ):
+        wanted = client.collect(JointTrajectory, "teleop/command")
+        states = client.publisher(JointState, ROBOT.joint_states.name)
+        stick = client.publisher(Joy, "joy", dds.SENSOR)
+        teleop.wait_output("joy is ready, leads while somebody holds on")
+        home = messages.fill_joint_state(JointState(), ROBOT.joint_names, np.array(ROBOT.home), np.zeros(7), 1.0)
+
+        def hold(held: bool) -> bool:
+            states.publish(home)
+            stick.publish(Joy(axes=[0.0] * 4 + [1.0], buttons=[0] * 4 + [int(held)]))
+            return True
+
+        client.wait(lambda: hold(True) and len(wanted) > 5, "commands while the button is held")
+        heard = time.monotonic()
+        client.wait(lambda: hold(False) and time.monotonic() > heard + 2 * PERIOD, "the release to be heard")
+        sent = len(wanted)
+        client.wait(lambda: hold(False) and time.monotonic() > heard + 10 * PERIOD, "silence")
+        assert len(wanted) == sent
+        client.wait(lambda: hold(True) and len(wanted) > sent, "commands again")
