@@ -47,6 +47,9 @@ class Parameters:
     )
     real_time_factor: float = parameter(1.0, "sim seconds per wall second", range=(0.1, 50.0))
     joint_state_rate: float = parameter(100.0, "rate of joint_states in sim time", "Hz", range=(1.0, 120.0))
+    velocity_timeout: float = parameter(
+        0.0, "the arm holds when velocity commands end for this long, as some drivers do; 0: never", "s", range=(0.0, 10.0)
+    )
     gui: bool = parameter(False, "show the arm in a PyBullet window")
 
 
@@ -97,6 +100,7 @@ class ArmSim(Node):
         self._robot, self._arm = self._contract.robot, self._env.arm
         self._blocks = 0
         self._refused: str | None = None
+        self._velocity_at: float | None = None
         self._ticks = self.create_publisher(Clock, "/clock", 1)
         self._joint_states = self.create_publisher(JointState, self._robot.joint_states.name, 10)
         self._success = self.create_publisher(Bool, "~/success", LATCHED)
@@ -131,6 +135,7 @@ class ArmSim(Node):
         self._env.close()
 
     def _advance(self) -> None:
+        self._hold_when_velocities_end()
         self._arm.step(BLOCK)
         self._tick()
         rate = self._settings.joint_state_rate * BLOCK * TIME_STEP
@@ -138,6 +143,12 @@ class ArmSim(Node):
             self._publish_measured(latched=False)
         if self._blocks % BLOCKS_PER_SUCCESS == 0:
             self._success.publish(Bool(data=bool(self._env.is_success())))
+
+    def _hold_when_velocities_end(self) -> None:
+        timeout, at = self._settings.velocity_timeout, self._velocity_at
+        if timeout > 0 and at is not None and self.sim_time - at > timeout:
+            self._arm.hold()
+            self._velocity_at = None
 
     def _tick(self) -> None:
         self._blocks += 1
@@ -181,7 +192,7 @@ class ArmSim(Node):
         trajectory = command.name if command.type == TRAJECTORY_TYPE else "joint_trajectory_controller/joint_trajectory"
         for kind, topic, execute in (
             (JointTrajectory, trajectory, self._follow),
-            (Float64MultiArray, "forward_velocity_controller/commands", self._group(self._arm.command_velocity)),
+            (Float64MultiArray, "forward_velocity_controller/commands", self._group(self._move)),
             (Float64MultiArray, "forward_position_controller/commands", self._group(self._arm.command_position)),
         ):
             self.create_subscription(kind, topic, self._guard(topic, execute), 10)
@@ -208,6 +219,10 @@ class ArmSim(Node):
 
     def _group(self, execute: Callable[[np.ndarray], None]) -> Callable[[Float64MultiArray], None]:
         return lambda msg: execute(messages.joint_group(msg, self._robot.n_joints))
+
+    def _move(self, velocity: np.ndarray) -> None:
+        self._velocity_at = self.sim_time
+        self._arm.command_velocity(velocity)
 
     def _grip(self, msg: Float64MultiArray) -> None:
         self._arm.command_gripper(float(messages.joint_group(msg, len(self._robot.gripper.joint_names)).sum()))

@@ -209,7 +209,8 @@ def rig(checkpoint: Path, interface: str = JOINT_TRAJECTORY, **parameters: Any) 
     renamed = {"joint_states": "arm/joint_states", "/clock": "arm/clock"}
     with contextlib.ExitStack() as stack:
         domain = stack.enter_context(dds.domain())
-        stack.enter_context(dds.process("irl_ros_sim.arm_node", domain, renamed, robot="panda"))
+        driver = {"robot": "panda", "velocity_timeout": parameters.get("velocity_timeout", 0.0)}
+        stack.enter_context(dds.process("irl_ros_sim.arm_node", domain, renamed, **driver))
         runner = stack.enter_context(script("faulty_runner.py", domain, **parameters))
         client = stack.enter_context(dds.client(domain))
         whole = Rig(domain, client, runner, interface, stack)

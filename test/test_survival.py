@@ -194,6 +194,18 @@ def test_the_other_interfaces_stop_in_their_own_way(checkpoint: Path, interface:
         assert np.abs(away).max() < 0.1, "the position is held, or the velocity is zero"
         whole.restart()
         whole.get_moving()
+        if interface == GROUP_VELOCITY:  # nobody is left to send zeros
+            os.kill(whole.runner.pid, signal.SIGKILL)
+            whole.client.wait(lambda: at_rest_since(whole) > whole.commands[-1][0], "the driver's own stop")
+            assert 0.2 < at_rest_since(whole) - whole.commands[-1][0] < 0.5 + 0.1 + whole.stalls.worst
+            return
         whole.runner.send_signal(signal.SIGTERM)
         whole.client.wait(lambda: whole.halted, "the halt on SIGTERM")
         assert whole.runner.wait(2.0) == 0 and "Traceback" not in whole.runner.output
+
+
+def at_rest_since(whole: Rig) -> float:
+    """When the arm was first measured at rest, of the states up to the last one; 0 while it moves."""
+    speeds = [(t, np.abs(messages.joint_state(s, ROBOT.joint_names)[1]).max()) for t, s in whole.states[-100:]]
+    moving = [t for t, speed in speeds if speed > 0.02]
+    return 0.0 if not moving or moving[-1] == speeds[-1][0] else next(t for t, _ in speeds if t > moving[-1])

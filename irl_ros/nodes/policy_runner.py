@@ -8,7 +8,6 @@ while active and enabled (`~/enable`). Every command passes the gate (:mod:`irl_
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import time
 import traceback
@@ -43,6 +42,7 @@ from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
 from irl_ros.nodes.watchdog import Watchdog
 
 LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
+SLOWEST = 10.0  # seconds of real time that a second of simulated time may last
 MARKER_PERIOD = 0.2  # [s]
 MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
 
@@ -74,7 +74,7 @@ class PolicyRunner(LifecycleNode):
         checkpoint = load_fitting(settings.checkpoint, settings.robot, settings.task)
         self._contract = checkpoint.contract
         simulated = self.get_parameter("use_sim_time").value
-        timeout = math.inf if simulated else self._contract.task.period + LOOP_MARGIN
+        timeout = (SLOWEST if simulated else 1.0) * self._contract.task.period + LOOP_MARGIN
         controller = Controller(checkpoint)
         safety = load_safety(settings.robot or self._contract.robot.name)
         caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
