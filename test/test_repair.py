@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mcap.records import Chunk, Message
+from mcap.records import Channel, Chunk, Message
 from mcap.stream_reader import StreamReader
 from rosbags.rosbag2 import Reader
 
@@ -19,14 +19,15 @@ from irl_ros.data.recording import next_episode
 from irl_ros.data.repair import repair, repair_directory
 from test_bag import CONTRACT, TOPICS, write
 
-PERIODS = 300
+PERIODS = 150
 
 
-def messages(directory: Path) -> list[tuple[int, bytes]]:
-    """Time and bytes of every message in a bag's file, checked."""
+def messages(directory: Path) -> list[tuple[str, int, bytes]]:
+    """Topic, time and bytes of every message in a bag's file, checked."""
     with next(directory.glob("*.mcap")).open("rb") as stream:
-        records = StreamReader(stream, validate_crcs=True).records
-        return [(r.log_time, bytes(r.data)) for r in records if isinstance(r, Message)]
+        records = list(StreamReader(stream, validate_crcs=True).records)
+    topics = {r.id: r.topic for r in records if isinstance(r, Channel)}
+    return [(topics[r.channel_id], r.log_time, bytes(r.data)) for r in records if isinstance(r, Message)]
 
 
 def killed(directory: Path, whole: Path) -> Path:
@@ -48,7 +49,7 @@ def test_a_killed_recording_becomes_a_bag(whole: Path, tmp_path: Path):
     [found], hopeless = repair_directory(tmp_path)
     assert not hopeless and found.bag == tmp_path / "episode_0003" and found.source.name == ".episode_0003.broken"
     kept, all_ = messages(found.bag), messages(whole)
-    assert kept == all_[: len(kept)] and len(kept) == found.messages > len(all_) // 3
+    assert kept == all_[: len(kept)] and len(kept) == found.messages > len(all_) // 4
     assert "cannot be followed to its end" in found.lost and not source.exists()
     recording = read_bag(found.bag)
     assert recording.interrupted and recording.label is None and recording.operator == "Ada"
@@ -73,14 +74,15 @@ def test_a_whole_bag_is_left_alone(whole: Path, capsys):
     assert [p.name for p in whole.parent.iterdir()] == ["episode_0003"]
 
 
-def test_a_damaged_chunk_costs_its_own_messages_alone(whole: Path, tmp_path: Path, capsys):
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_damaged_chunk_costs_its_own_messages_alone(whole: Path, tmp_path: Path, capsys, number: int):
     copy = tmp_path / whole.name
     shutil.copytree(whole, copy)
     file = next(copy.glob("*.mcap"))
     content = bytearray(file.read_bytes())
     with file.open("rb") as stream:
         chunks = [r for r in StreamReader(stream, emit_chunks=True).records if isinstance(r, Chunk)]
-    content[content.index(chunks[1].data) + len(chunks[1].data) // 2] ^= 1
+    content[content.index(chunks[number].data) + len(chunks[number].data) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(BagError):
         read_bag(copy)
@@ -89,7 +91,7 @@ def test_a_damaged_chunk_costs_its_own_messages_alone(whole: Path, tmp_path: Pat
     kept, all_ = messages(tmp_path / "episode_0003_repaired"), messages(whole)
     lost = [m for m in all_ if m not in kept]
     first = all_.index(lost[0])
-    assert lost == all_[first : first + len(lost)] and 0 < len(lost) < len(all_) / 2
+    assert lost == all_[first : first + len(lost)] and 0 < len(lost) < 0.7 * len(all_)
     assert file.read_bytes() == content, "the damaged bag stays as it is"
     assert repair_directory(tmp_path) == ([], []), "what has a repair is not repaired again"
 
@@ -136,6 +138,7 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
         try:
             found = repair(source)
             assert set(messages(found.bag)) <= good and read_bag(found.bag).interrupted
+            assert read_bag(found.bag).samples.keys() == TOPICS.keys()
             outcomes["repaired"] += 1
             shutil.rmtree(found.bag)
         except BagError:

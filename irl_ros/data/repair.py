@@ -43,7 +43,7 @@ class Repaired(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Messages of intact chunks, the channels that are known, and what was wrong."""
+    """Messages and channels of intact chunks, and what was wrong. What stands outside a chunk has no checksum."""
 
     messages: list[Message]
     channels: dict[int, Channel]
@@ -143,7 +143,7 @@ def _salvage(file: Path) -> _Found:
     found = _Found([], {}, [])
     for record in _records(file, found.faults):
         try:
-            inside = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+            inside = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else []
         except _DAMAGE as error:
             found.faults.append(f"a chunk of {len(record.data)} bytes is damaged: {_said(error)}")
             continue
@@ -173,16 +173,11 @@ def _write(final: Path, described: dict[str, str], found: _Found) -> tuple[Path,
     by_topic = {channel.topic: channel for channel in found.channels.values()}
     topics = {role: (name, _qos(by_topic.get(name), contract, role)) for role, name in names.items()}
     bag = BagWriter(final, contract, topics, described["demonstrated_by"], described["operator"])
-    roles = {name: role for role, name in names.items()}
+    # The writer numbers channels from 1 in the order of its topics; the chunk that says so may be the one that is lost.
+    roles = dict(enumerate(names, start=1))
     for message in found.messages:
-        channel = found.channels.get(message.channel_id)
-        if channel is not None and channel.topic in roles:
-            bag.write(roles[channel.topic], message.data, message.log_time)
-    count = sum(bag.counts.values())
-    if not count:
-        bag.discard()
-        raise BagError(f"{final}: of {len(found.messages)} intact messages none says which topic it belongs to")
-    return bag.save(label=None, interrupted=True), count
+        bag.write(roles[message.channel_id], message.data, message.log_time)
+    return bag.save(label=None, interrupted=True), sum(bag.counts.values())
 
 
 def _qos(channel: Channel | None, contract: Contract, role: str) -> Qos:
