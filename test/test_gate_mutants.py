@@ -149,7 +149,7 @@ MUTANTS = [
         "ahead = target - target",
     ),
     Mutant("the arm's distance the other way", "limits", "ahead = measured - target", "ahead = target - measured"),
-    Mutant("conflicts unseen", "limits", "int(conflicts[0]) if len(conflicts) else None", "None"),
+    Mutant("conflicts unseen", "limits", "int(conflicts.argmax()) if conflicts.any() else None", "None"),
     Mutant(
         "conflicts in commands passed over",
         "gate",
@@ -157,11 +157,11 @@ MUTANTS = [
         "if False:\n            return self.halt",
     ),
     # box
-    Mutant("box removed", "box", "if not self.bounded:", "if True:"),
-    Mutant("box's lower side removed", "box", "max(0.0, float((self._lower - hand).max()), ", "max(0.0, "),
-    Mutant("box's upper side removed", "box", ", float((hand - self._upper).max()))", ")"),
-    Mutant("box's sign flipped", "box", "(hand - self._upper).max()", "(self._upper - hand).max()"),
-    Mutant("box of one side only", "box", "(self._lower - hand).max()", "(self._lower - hand).min()"),
+    Mutant("box removed", "box", "if not self._lower:", "if True:"),
+    Mutant("box's lower side removed", "box", "*map(sub, self._lower, hand), ", ""),
+    Mutant("box's upper side removed", "box", ", *map(sub, hand, self._upper)", ""),
+    Mutant("box's sign flipped", "box", "sub, hand, self._upper", "sub, self._upper, hand"),
+    Mutant("box of one side only", "box", "*map(sub, self._lower, hand)", "min(map(sub, self._lower, hand))"),
     Mutant("steps not shortened at the box", "gate", "if max(excess, stop_excess) <= self._excess:", "if True:"),
     Mutant(
         "the stop may leave the box",
@@ -225,8 +225,8 @@ MUTANTS = [
         "else (previous - target) / self._period",
     ),
     # refusals
-    Mutant("not-finite taken", "faults", "bad = np.flatnonzero(~np.isfinite(value))", "bad = ()"),
-    Mutant("infinite taken", "faults", "np.flatnonzero(~np.isfinite(value))", "np.flatnonzero(np.isnan(value))"),
+    Mutant("not-finite taken", "faults", "if finite.all():", "if True:"),
+    Mutant("infinite taken", "faults", "np.isfinite(value)", "~np.isnan(value)"),
     Mutant("any shape taken", "faults", "or value.shape != (size,):", "or False:"),
     Mutant("any type taken", "faults", "if not np.issubdtype(value.dtype, np.floating):", "if False:"),
     Mutant("stale taken", "faults", "age > max_age:", "age > 9.0:"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import sub
+
 import numpy as np
 
 from irl_ros.contract import ForwardKinematics, Safety
@@ -15,16 +17,14 @@ class Box:
     """How far outside a pose is; a robot without a box is always inside."""
 
     def __init__(self, safety: Safety, kinematics: ForwardKinematics | None):
-        self._lower, self._upper = np.array(safety.box_lower), np.array(safety.box_upper)
-        self._kinematics = kinematics
-        self.bounded = len(self._lower) > 0
+        self._lower, self._upper, self._kinematics = safety.box_lower, safety.box_upper, kinematics
 
     def excess(self, joint_position: np.ndarray) -> float:
         """Distance [m], along one axis, of the end effector from the box at joint positions [rad]; 0 inside."""
-        if not self.bounded:
+        if not self._lower:
             return 0.0
-        hand = self._kinematics.position(joint_position)
-        return max(0.0, float((self._lower - hand).max()), float((hand - self._upper).max()))
+        hand = self._kinematics.position(joint_position).tolist()
+        return max(0.0, *map(sub, self._lower, hand), *map(sub, hand, self._upper))
 
     def fault(self, joint_position: np.ndarray) -> str | None:
         """Why no motion may go on from these measured joint positions [rad]."""

@@ -36,5 +36,8 @@ def array_fault(what: str, value: np.ndarray | None, size: int) -> str | None:
         return f"{what} has shape {np.shape(value)}, not ({size},)"
     if not np.issubdtype(value.dtype, np.floating):
         return f"{what} is of type {value.dtype}, not floating point"
-    bad = np.flatnonzero(~np.isfinite(value))
-    return f"{what}: element {bad[0]} is {value[bad[0]]}" if len(bad) else None
+    finite = np.isfinite(value)
+    if finite.all():
+        return None
+    bad = int(finite.argmin())
+    return f"{what}: element {bad} is {value[bad]}"

@@ -73,29 +73,31 @@ class JointLimits:
 
     def bound(self, wanted: np.ndarray, target: np.ndarray, change: np.ndarray, measured: np.ndarray) -> Bounded:
         """The target nearest to `wanted` after `target`, which was `change` away from the one before it."""
-        hard, soft = self._hard(target, change, measured), self._soft(target, measured)
+        position = Interval("position", *self._position(target))
+        hard, soft = self._hard(position, target, change, measured), self._soft(position, target, measured)
         lower, upper = _intersection(hard)
         soft_lower, soft_upper = _intersection(soft)
-        conflicts = np.flatnonzero(lower > upper + ROUNDING)
+        conflicts = lower > upper + ROUNDING
         lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
         bounded = _between(_between(wanted, soft_lower, soft_upper), lower, upper)
         limited = self._limited(wanted, (*soft, *hard)) if (bounded != wanted).any() else ()
-        return Bounded(bounded, limited, int(conflicts[0]) if len(conflicts) else None, lower, upper)
+        return Bounded(bounded, limited, int(conflicts.argmax()) if conflicts.any() else None, lower, upper)
 
-    def _hard(self, target: np.ndarray, change: np.ndarray, measured: np.ndarray) -> tuple[Interval, ...]:
+    def _hard(
+        self, position: Interval, target: np.ndarray, change: np.ndarray, measured: np.ndarray
+    ) -> tuple[Interval, ...]:
         """What every next target satisfies. An arm that is found within the margin may stay or leave it inwards."""
         return (
-            Interval("position", *self._position(target)),
+            position,
             Interval("lead", measured - self._lead, measured + self._lead),
             Interval("velocity", target - self._max_change, target + self._max_change),
             Interval("acceleration", target + change - self._brake, target + change + self._brake),
         )
 
-    def _soft(self, target: np.ndarray, measured: np.ndarray) -> tuple[Interval, ...]:
+    def _soft(self, position: Interval, target: np.ndarray, measured: np.ndarray) -> tuple[Interval, ...]:
         """From where the target can still brake to stop at the hard limit, if the arm stays where it is."""
-        lower, upper = self._position(target)
         ahead = measured - target
-        rooms = np.array([target - lower, upper - target, self._lead - ahead, self._lead + ahead])
+        rooms = np.array([target - position.lower, position.upper - target, self._lead - ahead, self._lead + ahead])
         below, above, behind, beyond = stoppable(rooms, self._brakes)
         return Interval("position", target - below, target + above), Interval("lead", target - behind, target + beyond)
 
