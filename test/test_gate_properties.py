@@ -42,7 +42,10 @@ EVENTS = st.lists(
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-@pytest.mark.parametrize("contract, safety", [(REACH, SAFETY), (FAST, SAFETY), (REACH, TIGHT), (REACH, Safety())])
+@pytest.mark.parametrize(
+    "contract, safety",
+    [(REACH, SAFETY), (FAST, SAFETY), (REACH, TIGHT), (REACH, Safety()), (DETOUR, TIGHT)],
+)
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(events=EVENTS, speed=st.floats(0.01, 1.0))
 def test_whatever_comes_every_command_keeps_every_limit(contract, safety, events: list[Event], speed: float):

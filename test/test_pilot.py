@@ -187,14 +187,23 @@ def test_the_reward_of_a_humans_step_is_that_of_the_action_executed():
 
 
 def test_caution_slows_after_its_grace_and_gives_up_after_its_patience():
-    caution = Caution(threshold=5.0, patience=0.5, grace=0.2, slow=0.3)
-    assert caution.pace(5.0, 0.0) == 1.0 and caution.fault(9.0) is None
-    assert [caution.pace(4.9, t) for t in (1.0, 1.1, 1.25, 1.4)] == [1.0, 1.0, 0.3, 0.3]
-    assert caution.fault(1.5) is None and "for 0.51 s" in caution.fault(1.51)
-    assert caution.pace(50.0, 1.6) == 1.0 and caution.fault(1.6) is None
-    assert caution.pace(math.nan, 2.0) == 1.0 and caution.pace(math.nan, 2.3) == 0.3  # what cannot be told is unlike
+    caution = Caution(threshold=5.0, patience=0.5, grace=0.2, slow=0.25)
+    assert caution.pace(5.0, 0.0) == 1.0 and caution.fault() is None
+    assert [caution.pace(4.9, t) for t in (1.0, 1.1, 1.25, 2.25)] == [1.0, 1.0, 0.25, 0.25]
+    assert caution.fault() is None  # 0.25 s, and a second at a quarter of the speed
+    assert caution.pace(4.9, 2.4) == 0.25 and "for 0.54 s of motion" in caution.fault()
+    assert caution.pace(50.0, 2.5) == 1.0 and caution.fault() is None
+    assert caution.pace(math.nan, 3.0) == 1.0 and caution.pace(math.nan, 3.3) == 0.25  # what cannot be told is unlike
     caution.reset()
-    assert caution.fault(99.0) is None
+    assert caution.pace(0.0, 9.0) == 1.0 and caution.fault() is None
+
+
+def test_at_a_tenth_of_the_speed_patience_lasts_ten_times_as_long():
+    caution = Caution(5.0)
+    paces = {k: caution.pace(0.0, 0.1 * k, speed=0.1) for k in range(298)}  # 10 s, and 20 s at half of a tenth
+    assert (paces[98], paces[102]) == (1.0, 0.5) and caution.fault() is None
+    caution.pace(0.0, 30.2, speed=0.1)
+    assert caution.fault() is not None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +215,7 @@ def test_a_caution_that_makes_no_sense_is_refused(options: dict[str, float]):
 
 
 def test_an_arm_that_leaves_the_demonstrated_slows_then_halts():
-    loop = Loop(1.0, caution=Caution(50.0, patience=0.3, grace=0.09, slow=0.5))
+    loop = Loop(1.0, caution=Caution(50.0, patience=0.22, grace=0.09, slow=0.5))
     loop.pilot.controller.likeness = lambda observation: 100.0 * (observation[0] < 0.22)
     results = []
     while not results or isinstance(results[-1], Command):
@@ -215,7 +224,7 @@ def test_an_arm_that_leaves_the_demonstrated_slows_then_halts():
     slow = [isinstance(r, Command) and "likeness" in r.limited for r in results]
     assert slow == [False] * 7 + [True] * 5 + [False]
     np.testing.assert_allclose(results[-2].action, np.full(7, 0.5))
-    assert "unlike the demonstrations for 0.35 s" in results[-1].reason
+    assert "unlike the demonstrations for 0.22 s of motion" in results[-1].reason
     np.testing.assert_array_equal(results[-1].trajectory.positions, [before])
 
 

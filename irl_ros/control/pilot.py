@@ -154,7 +154,7 @@ class Pilot:
         if wish is not None:
             self._caution.reset()
             return 1.0
-        return self._caution.pace(likeness, self._ticked)
+        return self._caution.pace(likeness, self._ticked, self.gate.speed)
 
     def _command(
         self, observation: np.ndarray, wanted: np.ndarray | Wish | None, pace: float, clock: Callable[[], float]
@@ -170,7 +170,7 @@ class Pilot:
         """What the gate makes of an action or of a human's wish; of a human who let go, a halt."""
         measured, ages = self.inputs.joint_position, self.inputs.ages(now)
         let_go = LET_GO if self.taken_over and wanted is None else None
-        fault = let_go or self.inputs.fault(now) or (self._caution.fault(now) if self._caution is not None else None)
+        fault = let_go or self.inputs.fault(now) or (self._caution.fault() if self._caution is not None else None)
         if fault:
             return self.gate.halt(fault, measured, ages)
         if isinstance(wanted, Wish):
