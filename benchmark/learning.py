@@ -1,10 +1,10 @@
 """Success against env steps and CPU time: this project's methods beside imitation 1.0.1's BC, GAIL and AIRL.
 
-    python benchmark/learning.py [--tasks reach push panda_push] [--seeds 0 1 2] [--steps 20000] [--peer-steps 20000]
+    python benchmark/learning.py [--tasks reach push panda_push] [--seeds 0 1 2] [--steps N] [--peer-steps N]
         [--counts 1 2 3 5 10 20] [--json FILE] [--peer-environment DIRECTORY]
 
 Same env, same demonstrations, same policy inputs, same evaluation episodes: `reach` with 5 demonstrations, `push` and
-panda-gym's PandaPush-v3 with 50. `--counts` draws the other curve, success against the number of demonstrations, on
+panda-gym's PandaPush-v3 with 50, each for as many env steps as the task itself asks for. `--counts` draws the other curve, success against the number of demonstrations, on
 reach. PandaPush needs panda-gym beside this package (`pip install --no-deps panda-gym==3.0.7`).
 """
 
@@ -15,6 +15,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch
 
 import argparse  # noqa: E402
+import functools  # noqa: E402
 import importlib.util  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
@@ -55,11 +56,21 @@ def demonstrated(task: str, count: int, seed: int) -> Demonstrations:
     return demonstrate(contract, panda_push.PushExpert(contract, np.random.default_rng(seed)), count, seed)
 
 
+def training(task: str) -> dict[str, Any]:
+    """The options of TrainConfig that the task asks for."""
+    return dict(panda_push.TRAINING) if task == "panda_push" else task_training(task)
+
+
+def env_steps(task: str, told: int | None) -> int:
+    """As many as were `told`, else as the task asks for."""
+    return told or TrainConfig.from_dict(training(task)).environment_steps
+
+
 def ours(demonstrations: Demonstrations, task: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Success by env steps of one of this project's methods, and the CPU seconds of learning alone."""
-    own = task_training(task) if task != "panda_push" else dict(panda_push.TRAINING)
-    own |= {"method": method, "seed": seed, "environment_steps": options.steps, "workers": 1, "device": "cpu"}
-    config = TrainConfig.from_dict({**own, "evaluation_episodes": 1, "checkpoint_every": 1})
+    own = training(task) | {"method": method, "seed": seed, "workers": 1, "device": "cpu"}
+    own |= {"environment_steps": env_steps(task, options.steps), "evaluation_episodes": 1, "checkpoint_every": 1}
+    config = TrainConfig.from_dict(own)
     contract = demonstrations.contract
     before = cpu()
     with tempfile.TemporaryDirectory() as directory:
@@ -88,7 +99,7 @@ def cpu() -> float:
 
 
 def theirs(
-    python: Path, demonstrations: Demonstrations, method: str, seed: int, options: argparse.Namespace
+    python: Path, demonstrations: Demonstrations, task: str, method: str, seed: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """The same of one of imitation's."""
     contract = demonstrations.contract
@@ -103,7 +114,7 @@ def theirs(
                 {
                     **{"method": method, "seed": seed, "env": contract.task.env, "contract": contract.to_dict()},
                     **{"demonstrations": str(data), "count": len(demonstrations), "bc_epochs": 60},
-                    **{"steps": options.peer_steps, "every": options.every},
+                    **{"steps": env_steps(task, options.peer_steps or options.steps), "every": options.every},
                     **{"episodes": options.episodes, "evaluation_seed": EVALUATION_SEED},
                 }
             )
@@ -133,8 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=20_000, help="env steps of this project's methods")
-    parser.add_argument("--peer-steps", type=int, default=20_000, help="env steps of the peers")
+    parser.add_argument("--steps", type=int, help="env steps (default: what the task's own training asks for)")
+    parser.add_argument("--peer-steps", type=int, help="env steps of the peers (default: as ours)")
     parser.add_argument("--every", type=int, default=2_000, help="env steps between two evaluations")
     parser.add_argument("--episodes", type=int, default=100, help="evaluation episodes")
     parser.add_argument("--ours", nargs="*", choices=OURS, default=OURS, help="this project's methods")
@@ -154,7 +165,8 @@ def main() -> None:
             runs = []
             for seed, given in demonstrations.items():
                 own = who == "irl_ros"
-                run = ours(given, task, method, seed, options) if own else theirs(python, given, method, seed, options)
+                compete = ours if own else functools.partial(theirs, python)
+                run = compete(given, task, method, seed, options)
                 runs.append({"task": task, "demonstrations": count, "who": who, "method": method, "seed": seed, **run})
             figures += runs
             print("| " + " | ".join(row(task, count, who, method, runs)) + " |", flush=True)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import gymnasium
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmark"
@@ -192,3 +194,31 @@ def test_learning_counts_env_steps_to_success(monkeypatch):
     runs = [{"curve": {"1000": 0.2, "2000": s}, "cpu_s": c} for s, c in ((0.96, 10), (0.9, 30), (0.97, 20))]
     row = learning.row("reach", 5, "irl_ros", "gcl", runs)
     assert row == ["reach", "5", "irl_ros gcl", "0.96 0.90 0.97", "0.96, 0.90", "2000 – 2000", "20"]
+
+
+@pytest.mark.parametrize("task, told, steps", [("push", None, 19_200), ("reach", None, 20_000), ("push", 300, 300)])
+def test_learning_takes_the_env_steps_that_the_task_asks_for(monkeypatch, task, told, steps):
+    assert benchmark("learning", monkeypatch).env_steps(task, told) == steps
+
+
+def test_panda_push_does_not_end_with_its_success(monkeypatch):
+    panda_push = benchmark("panda_push", monkeypatch)
+
+    class Ending(gymnasium.Env):
+        def step(self, action):
+            near = {"achieved_goal": np.array([0.1, 0.0, 0.0]), "desired_goal": np.array([0.1, 0.04, 0.0])}
+            return near, 0.0, True, True, {"is_success": True}
+
+    _, _, terminated, truncated, info = panda_push.PlayedOn(Ending()).step(np.zeros(3))
+    assert not terminated and not truncated
+    assert info["is_success"] and info["distance"] == pytest.approx(0.04)
+
+
+def test_panda_pushs_demonstrator_leaves_the_object_at_the_mark(monkeypatch):
+    pytest.importorskip("panda_gym")
+    panda_push = benchmark("panda_push", monkeypatch)
+    contract = panda_push.contract()
+    demonstrations = importlib.import_module("demonstrations")
+    monkeypatch.setattr(demonstrations, "FAILURES", 1)  # of 20, so 0.95
+    expert = panda_push.PushExpert(contract, np.random.default_rng(0))
+    assert len(demonstrations.demonstrate(contract, expert, 19, 0)) == 19
