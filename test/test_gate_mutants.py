@@ -1,4 +1,4 @@
-"""For each limit of the gate, faults that somebody could write into it: gate_oracle.py's drives must notice every one.
+"""For each limit of the gate, faults that somebody could write into it: gate_drives.py's drives must notice every one.
 
 A mutant is one fragment of a module's source replaced by another; the fragment must be there exactly once.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import gate_oracle
+import gate_drives
 import pytest
 
 import irl_ros.control
@@ -281,9 +281,9 @@ def mutated(mutant: Mutant) -> SimpleNamespace:
 def test_a_fault_in_a_limit_is_noticed(mutant: Mutant):
     modules = mutated(mutant)
     with pytest.raises(Exception) as caught:  # an assertion of the oracle, or the gate's own code falls over
-        gate_oracle.check(modules)
+        gate_drives.check(modules)
     assert not isinstance(caught.value, (ImportError, SyntaxError, NameError))
 
 
 def test_without_a_fault_fresh_modules_pass():
-    gate_oracle.check(mutated(Mutant("none", "gate", "HALVINGS = 6", "HALVINGS = 6")))
+    gate_drives.check(mutated(Mutant("none", "gate", "HALVINGS = 6", "HALVINGS = 6")))
