@@ -93,8 +93,10 @@ class Rig:
         self.start_relay()
 
     def start_relay(self) -> None:
-        """The driver, the first or after one that was killed."""
+        """The driver, the first or after one that was killed; heard by us too."""
         self.relay = self._stack.enter_context(script("relay.py", self.domain))
+        known = len(self.states)
+        self.client.wait(lambda: len(self.states) > known + 5, "joint states")
 
     def spoil(self, fault: str = "", policy: str = "") -> None:
         """What the driver and the policy do wrong from now on."""
@@ -134,6 +136,8 @@ class Rig:
     def restart(self) -> None:
         """The arm back at a start pose, the gate halted or disabled, nothing spoilt."""
         enable(self.client, False)
+        if self.relay.returncode is not None:
+            self.start_relay()
         self.spoil()
         self.client.call(Trigger, "arm_sim/reset")
 
@@ -151,6 +155,7 @@ class Rig:
             spin(self.client, SILENCE)
             if halted >= event():
                 break
+            self.restart()
             self.spoil(good)
         print(f"halt after {halted - event():.4f} s, stalls of {self.stalls.worst:.4f} s")
         self._check(halted, event())
@@ -216,5 +221,4 @@ def rig(checkpoint: Path, interface: str = JOINT_TRAJECTORY, **parameters: Any) 
         whole = Rig(domain, client, runner, interface, stack)
         stack.callback(whole.stalls.close)
         activate(client)
-        client.wait(lambda: whole.states, "a joint state")
         yield whole

@@ -94,13 +94,13 @@ def enable_when_ready(client: dds.Client, node: str = "policy_runner") -> None:
     client.wait(lambda: enable(client, node=node).success, "enable")
 
 
-def get_moving(client: dds.Client, received: Received, commands: int = 5) -> None:
+def get_moving(client: dds.Client, received: Received, commands: int = 5, node: str = "policy_runner") -> None:
     """Enable, and wait for that many commands in a row; a machine that stalls for 0.1 s halts the arm: enable again."""
-    enable_when_ready(client)
+    enable_when_ready(client, node)
 
     def going() -> bool:
         if received.halted:
-            enable(client)
+            enable(client, node=node)
         return len(received.since_halt()) > commands
 
     client.wait(going, f"{commands} commands in a row")
