@@ -28,6 +28,7 @@ HAND, OBJECT, GOAL = "observation[0:3]", "observation[6:9]", "desired_goal"
 TRAINING = {
     "environment_steps": 20_000,
     "clone": {"steps": 3000, "weight_decay": 0.2},
+    "reward": {"lcr": 10.0, "step_decay": 20.0},
     "policy_step": {"initial_std": 0.07, "discount": 0.95},
 }
 """Options of TrainConfig, as the task `push` has them in its file."""
@@ -84,7 +85,8 @@ class PushExpert:
     where it has slid off the line, and pushes the more gently the nearer the mark is. At the mark it rises, far.
 
     It acts by where gripper, object and mark are now, and its hand trembles. Rising to come again, as on this project's
-    own push, costs too much of the 2 s; resting low or at the height of passing over teaches a clone to stand still.
+    own push, costs too much of the 2 s; resting low or at the height of passing over teaches a clone to stand still, and so does any place
+    on the way where its wishes are faint.
     """
 
     behind, clear, low, over, home = 0.07, 0.068, 0.02, 0.11, 0.2
@@ -92,7 +94,7 @@ class PushExpert:
     passing over the object and of rest [m]."""
     near_enough, still_near = 0.02, 0.04
     """From the mark [m]: the gripper rises; and it stays up as long as the object is so near."""
-    reach = 0.79
+    reach = 0.8
     """From the robot's base [m]: no place behind the object lies farther out."""
     push_speed, speed, circling, climb, dive = 0.5, 0.8, 0.5, 1.0, 0.7
     """[m/s]"""
@@ -125,20 +127,22 @@ class PushExpert:
         if distance < self.near_enough + (self.still_near - self.near_enough) * high:
             return np.array([0.0, 0.0, np.clip(10.0 * (self.home - height), -self.climb, self.climb)])
         to_place = within(self.reach, thing[:2] - self.behind * line) - state[:2]
-        flat = high * towards(to_place, 20.0, self.speed) + (1.0 - high) * self._beside(hand, line, distance)
+        flat = high * towards(to_place, 20.0, self.speed) + (1.0 - high) * self._beside(hand, line, distance, height)
         above = 1.0 - ramp(float(np.linalg.norm(hand / FACES)), 1.1, 1.4)
         away = max(above, ramp(float(np.linalg.norm(to_place)), 0.05, 0.09))
         wanted = self.low + (self.over - self.low) * high * away
-        return np.append(flat, np.clip(10.0 * (wanted - height), -self.dive, self.climb))
+        return np.append(flat, np.clip(20.0 * (wanted - height), -self.dive, self.climb))
 
-    def _beside(self, hand: np.ndarray, line: np.ndarray, distance: float) -> np.ndarray:
+    def _beside(self, hand: np.ndarray, line: np.ndarray, distance: float, height: float) -> np.ndarray:
         """Down beside the object: round it to behind it, and push; `hand` as seen from the object [m]."""
         radius = float(np.linalg.norm(hand))
         outwards = hand / radius
         angle = float(np.arctan2(outwards[0] * line[1] - outwards[1] * line[0], -outwards @ line))
         touch = float(np.min(FACES / np.maximum(np.abs(line), 1e-6)))
-        wanted = touch + (self.clear - touch) * ramp(abs(angle), 0.2, 0.7)
+        descending = ramp(height, 0.038, 0.05)
+        wanted = touch + max(self.clear - touch, 0.015) * max(ramp(abs(angle), 0.2, 0.7), descending)
         push = float(np.clip(4.0 * (distance - 0.01), 0.0, self.push_speed)) * (1.0 - ramp(abs(angle), 0.3, 0.8))
+        push *= 1.0 - descending
         turn = float(np.clip(20.0 * angle * radius, -self.circling, self.circling))
         radial = float(np.clip(12.0 * (wanted - radius), -0.4, 0.4))
         return push * line + turn * np.array([outwards[1], -outwards[0]]) + radial * outwards
