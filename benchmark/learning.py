@@ -4,8 +4,9 @@
         [--counts 1 2 3 5 10 20] [--json FILE] [--peer-environment DIRECTORY]
 
 Same env, same demonstrations, same policy inputs, same evaluation episodes: `reach` with 5 demonstrations, `push` and
-panda-gym's PandaPush-v3 with 50, each for as many env steps as the task itself asks for. `--counts` draws the other curve, success against the number of demonstrations, on
-reach. PandaPush needs panda-gym beside this package (`pip install --no-deps panda-gym==3.0.7`).
+panda-gym's PandaPush-v3 with 50, each for as many env steps as the task itself asks for. `--counts` draws the other
+curve, success against the number of demonstrations, on reach. PandaPush needs panda-gym beside this package
+(`pip install --no-deps panda-gym==3.0.7`); its success is the object's place after all 50 periods.
 """
 
 from __future__ import annotations

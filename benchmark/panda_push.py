@@ -85,8 +85,8 @@ class PushExpert:
     where it has slid off the line, and pushes the more gently the nearer the mark is. At the mark it rises, far.
 
     It acts by where gripper, object and mark are now, and its hand trembles. Rising to come again, as on this project's
-    own push, costs too much of the 2 s; resting low or at the height of passing over teaches a clone to stand still, and so does any place
-    on the way where its wishes are faint.
+    own push, costs too much of the 2 s; resting low or at the height of passing over teaches a clone to stand still,
+    and so does any place on the way where its wishes are faint.
     """
 
     behind, clear, low, over, home = 0.07, 0.068, 0.02, 0.11, 0.2
