@@ -161,6 +161,7 @@ def test_the_checkpoint_runs_without_torch_modules(brief, uninterrupted):
     checkpoint = Checkpoint.load(uninterrupted / "checkpoint")
     assert checkpoint.contract == BRIEF and "<robot" in checkpoint.urdf
     assert checkpoint.provenance["config"]["seed"] == 0
+    assert checkpoint.likeness_arrays["demonstrated_returns"].ndim == 2
     o, a, o2 = brief.episodes[0].observations[0], brief.episodes[0].actions[0], brief.episodes[0].observations[1]
     assert Policy.from_arrays(checkpoint.policy_arrays, BRIEF).mean(o).shape == (7,)
     assert Reward.from_arrays(checkpoint.reward_arrays, BRIEF)(o, a, o2) < 0
