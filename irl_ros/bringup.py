@@ -231,7 +231,7 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
 
 
 def _humans(options: Options) -> tuple[Node, ...]:
-    """Who drives beside the policy, and a recorder of it: through the runner's gate, or, in a dry run, by themselves."""
+    """Who drives beside the policy, and a recorder of it: through the runner's gate, in a dry run by themselves."""
     if options.teleop == "none":
         return ()
     if options.teleop == "hand_guiding":

@@ -48,7 +48,10 @@ class Parameters:
     real_time_factor: float = parameter(1.0, "sim seconds per wall second", range=(0.1, 50.0))
     joint_state_rate: float = parameter(100.0, "rate of joint_states in sim time", "Hz", range=(1.0, 120.0))
     velocity_timeout: float = parameter(
-        0.0, "the arm holds when velocity commands end for this long, as some drivers do; 0: never", "s", range=(0.0, 10.0)
+        0.0,
+        "the arm holds when velocity commands end for this long, as some drivers do; 0: never",
+        "s",
+        range=(0.0, 10.0),
     )
     gui: bool = parameter(False, "show the arm in a PyBullet window")
 

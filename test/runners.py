@@ -1,4 +1,4 @@
-"""policy_runner, the simulated arm and a client beside them, for tests: set-up, enabling, and what was received when."""
+"""policy_runner, the simulated arm and a client beside them, for tests: set-up, enabling, what was received when."""
 
 from __future__ import annotations
 

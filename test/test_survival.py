@@ -1,4 +1,4 @@
-"""What policy_runner survives: real processes over DDS, a simulated arm, and something that goes wrong while it moves."""
+"""What policy_runner survives: real processes over DDS, a simulated arm, and something going wrong as it moves."""
 
 from __future__ import annotations
 
