@@ -222,7 +222,7 @@ def test_an_arm_that_leaves_the_demonstrated_slows_then_halts():
         before = loop.position
         results.append(loop.tick())
     slow = [isinstance(r, Command) and "likeness" in r.limited for r in results]
-    assert slow == [False] * 7 + [True] * 5 + [False]
+    assert slow == [False] * 8 + [True] * 5 + [False]  # by the likeness of the tick before
     np.testing.assert_allclose(results[-2].action, np.full(7, 0.5))
     assert "unlike the demonstrations for 0.22 s of motion" in results[-1].reason
     np.testing.assert_array_equal(results[-1].trajectory.positions, [before])

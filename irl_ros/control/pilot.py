@@ -23,6 +23,8 @@ from irl_ros.control.inputs import Inputs
 Send = Callable[[Command | Halt], None]
 TAKEOVER_AGE = 0.1
 """[s] since a human's last command after which the human is held to have let go."""
+LIKE = 100.0
+"""Percentile of a state as close to the demonstrations as any."""
 LET_GO = "the human let go; enable to let the policy go on"
 
 
@@ -73,7 +75,7 @@ class Pilot:
         self.gate = Gate(controller.contract, controller.kinematics, safety)
         self._caution, self._dry, self._lock = caution, dry, threading.Lock()
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
-        self._return, self._ticked, self._step = 0.0, -math.inf, 0
+        self._return, self._ticked, self._step, self._likeness = 0.0, -math.inf, 0, LIKE
         self._wish: Wish | None = None
         self.taken_over = False
         """Whether a human leads."""
@@ -90,6 +92,7 @@ class Pilot:
                 raise GateError(f"not enabled: {fault}")
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now))
             self._executed, self._return, self._ticked, self._step = None, 0.0, now, 0
+            self._likeness = LIKE
             self.taken_over = False
             if self._caution is not None:
                 self._caution.reset()
@@ -124,37 +127,39 @@ class Pilot:
         return late or self._input_fault(now) or (LET_GO if self.taken_over and self._wanted(now) is None else None)
 
     def tick(self, clock: Callable[[], float]) -> Score | None:
-        """Score the last action, then command the next one while armed; None before all inputs came.
+        """Command the next action while armed, then score the last one; None before all inputs came.
 
-        `clock` is read when the action is ready: an action that took too long to compute meets stale inputs.
+        `clock` is read when the action is ready: an action that took too long to compute meets stale inputs. Nothing
+        that the command can do without comes before it: caution goes by the likeness of the tick before.
         """
         self._ticked = clock()
         if not self.inputs.complete:
             return None
         observation = self.controller.observe(self.inputs.measured)
-        score = self._score(observation)
-        if self.gate.armed:
+        armed, executed = self.gate.armed, self._executed
+        if armed:
             wish, step, self._step = self._wanted(self._ticked), self._step, self._step + 1
             led = wish is not None or self.taken_over
             wanted = wish if led else self.controller.act(observation, step)
-            self._command(observation, wanted, self._pace(score.likeness, wish), clock)
-        return score
+            self._command(observation, wanted, self._pace(wish), clock)
+        return self._score(observation, executed if armed else None)
 
-    def _score(self, observation: np.ndarray) -> Score:
+    def _score(self, observation: np.ndarray, executed: tuple[np.ndarray, np.ndarray] | None) -> Score:
         reward = None
-        if self.gate.armed and self._executed is not None:
-            reward = self.controller.reward(*self._executed, observation)
+        if executed is not None:
+            reward = self.controller.reward(*executed, observation)
             self._return += reward or 0.0
-        return Score(self.controller.likeness(observation), reward, self._return)
+        self._likeness = self.controller.likeness(observation)
+        return Score(self._likeness, reward, self._return)
 
-    def _pace(self, likeness: float, wish: Wish | None) -> float:
+    def _pace(self, wish: Wish | None) -> float:
         """Share of the step that caution allows; a human needs none."""
         if self._caution is None:
             return 1.0
         if wish is not None:
             self._caution.reset()
             return 1.0
-        return self._caution.pace(likeness, self._ticked, self.gate.speed)
+        return self._caution.pace(self._likeness, self._ticked, self.gate.speed)
 
     def _command(
         self, observation: np.ndarray, wanted: np.ndarray | Wish | None, pace: float, clock: Callable[[], float]

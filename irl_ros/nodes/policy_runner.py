@@ -28,6 +28,7 @@ from irl_ros.contract import Contract, ContractError, Topic, load_safety
 from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, GateError, GateState, Halt
+from irl_ros.control.metronome import Metronome
 from irl_ros.control.pilot import Pilot
 from irl_ros.messages import DRY_RUN
 from irl_ros.nodes import diagnostics, process
@@ -60,6 +61,7 @@ class PolicyRunner(LifecycleNode):
         self._watchdog: Watchdog | None = None
         self._claims: Claims | None = None
         self._timer = self._marker_timer = None
+        self._metronome: Metronome | None = None
         self._subscriptions_built, self._publishers_built = [], []
         self._monitor = Monitor()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -88,7 +90,12 @@ class PolicyRunner(LifecycleNode):
     def on_activate(self, _state: LifecycleState) -> None:
         """Listen and score; commands wait for `~/enable`."""
         self._monitor = Monitor()
-        self._timer = self.create_timer(self._contract.task.period, self._tick)
+        period = self._contract.task.period
+        if self.get_parameter("use_sim_time").value:  # whose clock jumps from tick to tick: no phase to speak of
+            self._timer = self.create_timer(period, self._tick)
+        else:
+            self._metronome = Metronome(period, time.monotonic())
+            self._timer = self.create_timer(period, self._beat, clock=self._steady)
         self._marker_timer = self.create_timer(MARKER_PERIOD, self._scoreboard.publish_path, clock=self._steady)
         self._watchdog = Watchdog(self._watch)
         self._watchdog.start()
@@ -153,7 +160,7 @@ class PolicyRunner(LifecycleNode):
         """Timers and watchdog first, the halt last; tolerates a half-built node."""
         for timer in filter(None, (self._timer, self._marker_timer)):
             self.destroy_timer(timer)
-        self._timer = self._marker_timer = None
+        self._timer = self._marker_timer = self._metronome = None
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None
@@ -180,8 +187,10 @@ class PolicyRunner(LifecycleNode):
                 self._pilot.inputs.forget(role)
                 self._halt(f"message refused: {role}: {error}")
             return
-        stamp = messages.stamp_seconds(message.header.stamp)
-        self._pilot.inputs.update(role, quantities, time.monotonic(), stamp)
+        now, stamp = time.monotonic(), messages.stamp_seconds(message.header.stamp)
+        self._pilot.inputs.update(role, quantities, now, stamp)
+        if role == "joint_states" and self._metronome is not None and self._metronome.arrived(now):
+            self._beat()
 
     def _refused(self, what: str, error: messages.MessageError) -> None:
         self._monitor.rejected[f"refused: {what}"] += 1
@@ -221,6 +230,13 @@ class PolicyRunner(LifecycleNode):
 
     def _halt(self, reason: str) -> None:
         self._pilot.halt(reason, time.monotonic())
+
+    def _beat(self) -> None:
+        """Tick with the joint state that just arrived, or because none did in time; then wait for the next."""
+        self._metronome.ticked(time.monotonic())
+        self._tick()
+        self._timer.timer_period_ns = max(1, round((self._metronome.deadline - time.monotonic()) * 1e9))
+        self._timer.reset()
 
     def _tick(self) -> None:
         period = self._monitor.ticked(self.get_clock().now().nanoseconds * 1e-9)

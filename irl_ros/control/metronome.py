@@ -1,0 +1,57 @@
+"""When to tick: at the control rate, and in phase with the joint states where their rate allows it.
+
+A timer alone acts on joint states that are up to one of their intervals old. Where a whole number of these intervals
+makes a control period, ticks move, a little each time, to where a joint state has just arrived. Pure; times are
+monotonic seconds that the caller brings.
+"""
+
+from __future__ import annotations
+
+import math
+
+WINDOW = 0.1
+"""Share of a period by which a joint state may come before or after its tick is due and still be the one it waits
+for."""
+SLEW = 0.05
+"""Share of a period by which the phase moves in one tick."""
+FIT = 0.05
+"""How near to a whole number of intervals a period must be, as a share of an interval."""
+SMOOTHING = 0.02
+MOST = 5
+"""Joint states per period beyond which the newest is new enough whatever the phase."""
+
+
+class Metronome:
+    """Asks for a tick from :meth:`arrived` or, in its absence, at :attr:`deadline`; told of each by :meth:`ticked`."""
+
+    def __init__(self, period: float, now: float):
+        """`period` [s]; the first tick is due one period from `now`."""
+        self._period, self._due = period, now + period
+        self._arrival, self._interval = -math.inf, math.nan
+
+    @property
+    def deadline(self) -> float:
+        """When to tick if no joint state asks for it before."""
+        return self._due + (WINDOW * self._period if self._fits else 0.0)
+
+    @property
+    def _fits(self) -> bool:
+        """Whether ticks can be in phase with the joint states."""
+        intervals = self._period / self._interval
+        return 1.0 - FIT < intervals < MOST + FIT and abs(intervals - round(intervals)) < FIT
+
+    def arrived(self, now: float) -> bool:
+        """A joint state came at `now`: whether to tick with it."""
+        gap, self._arrival = now - self._arrival, now
+        if gap < 2.0 * self._period:  # else it had stopped
+            self._interval = gap if math.isnan(self._interval) else self._interval + SMOOTHING * (gap - self._interval)
+        return self._fits and abs(now - self._due) <= WINDOW * self._period
+
+    def ticked(self, now: float) -> None:
+        """A tick began at `now`: the next is due a period after this one was, or, far behind, after `now`."""
+        if abs(now - self._due) > self._period:
+            self._due = now
+        if self._fits:
+            early = self._due - self._arrival
+            self._due -= min(max(early, -SLEW * self._period), SLEW * self._period)
+        self._due += self._period
