@@ -36,6 +36,8 @@ from irl_ros.control.controller import Controller  # noqa: E402
 from irl_ros.nodes import process  # noqa: E402
 
 CALLS = 2000
+HALTS = 10
+"""Turns at one rate that a stalling machine may spoil."""
 
 
 class Bare(Node):
@@ -99,7 +101,7 @@ def measure(rate: float, checkpoint: Path, options: argparse.Namespace) -> dict[
     """Both contestants at one rate, in turns."""
     with contextlib.ExitStack() as stack:
         bare = stack.enter_context(driven([sys.executable, __file__, "--bare"], rate))[1]
-        runner = stack.enter_context(driven(runner_command(checkpoint), rate))[1]
+        node, runner = stack.enter_context(driven(runner_command(checkpoint), rate))
         bare.run(lambda: bare.received)
         runner.activate()
         found: dict[str, list[np.ndarray]] = {"bare": [], "runner": []}
@@ -108,6 +110,8 @@ def measure(rate: float, checkpoint: Path, options: argparse.Namespace) -> dict[
             turn(bare, options.seconds)
             while turn(runner, options.seconds, runner.enable):
                 halts += 1
+                if halts > HALTS:
+                    sys.exit(f"the runner halts again and again at {rate:g} Hz:\n{node.output[-2000:]}")
             for name, driver in (("bare", bare), ("runner", runner)):
                 found[name].append(latencies(driver))
             lost += missed(runner, 1.0 / rate)
