@@ -80,6 +80,7 @@ def trainer(problem: dict[str, Any], venv: DummyVecEnv, demonstrations: list[Tra
 def main() -> None:
     problem = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
+    torch.manual_seed(problem["seed"])  # BC draws its network from the global generator
     data = np.load(problem["demonstrations"])
     demonstrations = [
         Trajectory(obs=data[f"inputs_{k}"], acts=data[f"actions_{k}"], infos=None, terminal=False)
@@ -108,7 +109,8 @@ def main() -> None:
         def evaluate(done: int) -> None:
             nonlocal spent
             steps = (done + 1) * ENVS * ROUND_STEPS
-            if steps // problem["every"] > (steps - ENVS * ROUND_STEPS) // problem["every"]:
+            last = steps + ENVS * ROUND_STEPS > problem["steps"]
+            if last or steps // problem["every"] > (steps - ENVS * ROUND_STEPS) // problem["every"]:
                 before = time.process_time()
                 curve[steps] = success(env, lambda o: learner.policy.predict(o, deterministic=True)[0], seeds)
                 spent += time.process_time() - before
