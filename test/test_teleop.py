@@ -91,6 +91,23 @@ def test_the_dead_man_button_and_a_lost_joystick_stop_at_once():
     assert not joystick.act(measured, now=2.1).any()
 
 
+def test_what_a_driver_repeats_for_a_lost_receiver_drops_the_dead_man():
+    joystick = Joystick(CONTRACT, KINEMATICS, settings(joy_axes="1,0,-4", joy_still=1.0))
+    held = [0, 0, 0, 0, 1]
+
+    def leads(deflection: float, start: float, end: float) -> list[bool]:
+        found = []
+        for now in np.arange(start, end, 0.0625):
+            joystick.receive([0, deflection, 0, 0, 0], held, now)
+            found.append(joystick.holds(now))
+        return found
+
+    repeated = leads(0.7, 10.0, 13.0)
+    assert repeated == [True] * 17 + [False] * 31 and not joystick.act({"joint_position": HOME}, now=13.0).any()
+    assert all(leads(0.69, 13.0, 13.5)), "it moved: a hand is there"
+    assert all(leads(0.0, 13.5, 20.0)), "at rest a hand may well be steady, and nothing moves"
+
+
 def test_keys_become_a_deflection():
     assert np.array_equal(key_deflection("w"), [1, 0, 0]) and np.array_equal(key_deflection("ws"), [-1, 0, 0])
     assert np.array_equal(key_deflection("\x1b[A"), [1, 0, 0]) and np.array_equal(key_deflection("\x1b[D"), [0, 1, 0])
@@ -145,9 +162,18 @@ def test_a_joystick_moves_the_hand_while_its_button_is_held(sim):
     def velocity() -> np.ndarray:
         return messages.joint_state(states[-1], CONTRACT.robot.joint_names)[1]
 
-    def push(held: bool) -> bool:
-        joy.publish(Joy(axes=[0.0] * 4 + [1.0], buttons=[0] * 4 + [int(held)]))
+    def rests() -> bool:
+        """For a while: a hand that turns round stands still for a moment too."""
+        rows = [messages.joint_state(state, CONTRACT.robot.joint_names)[1] for state in states[-30:]]
+        return bool(np.abs(rows).max() < 0.01)
+
+    def push(held: bool, deflection: float | None = None) -> bool:
+        """Up, by a hand that is never quite still, or by `deflection`."""
+        wish = rng.uniform(0.98, 1.0) if deflection is None else deflection
+        joy.publish(Joy(axes=[0.0] * 4 + [wish], buttons=[0] * 4 + [int(held)]))
         return True
+
+    rng = np.random.default_rng(0)
 
     with dds.process("irl_ros.nodes.teleop", domain, use_sim_time=True, mode="joy") as teleop:
         teleop.wait_output("disabled until ~/enable")
@@ -161,6 +187,8 @@ def test_a_joystick_moves_the_hand_while_its_button_is_held(sim):
         commands = client.collect(JointTrajectory, COMMAND)
         client.wait(lambda: push(False) and len(commands) > 5, "commands that hold")
         client.wait(lambda: np.abs(velocity()).max() < 0.01, "the arm at rest")
+        client.wait(lambda: push(True) and np.abs(velocity()).max() > 0.02, "motion")
+        client.wait(lambda: push(True, -0.5) and rests(), "rest though the last is repeated")
 
 
 def test_stale_joint_states_silence_it():

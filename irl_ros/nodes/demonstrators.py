@@ -58,6 +58,13 @@ class Settings:
     joy_close: int = parameter(0, "joy: button that closes the gripper", range=(0, 63))
     joy_deadzone: float = parameter(0.1, "joy: deflection that reads as none", range=(0.0, 0.9))
     joy_timeout: float = parameter(0.3, "joy: the arm stops when no message came for this long", "s", range=(0.05, 5.0))
+    joy_still: float = parameter(
+        1.5,
+        "joy: a deflection that is the same to the last bit for this long is that of a lost receiver, which its driver "
+        "repeats; the dead-man drops until something moves. No hand is so steady, but one at the stick's stop is",
+        "s",
+        range=(0.2, 60.0),
+    )
     key_hold: float = parameter(0.3, "keyboard: how long a key acts after it was last seen", "s", range=(0.05, 2.0))
 
 
@@ -149,16 +156,20 @@ class Hand(ABC):
 
 
 class Joystick(Hand):
-    """sensor_msgs/Joy: the last message counts while its dead-man button is held and it is fresh."""
+    """sensor_msgs/Joy: the last message counts while its dead-man button is held, it is fresh, and it is a hand's."""
 
     def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
         super().__init__(contract, kinematics, settings)
         self._axes = parse_axes(settings.joy_axes)
         self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
+        self._raw: tuple[tuple[float, ...], tuple[int, ...]] = ((), ())
+        self._changed = -np.inf
 
     def receive(self, axes: Sequence[float], buttons: Sequence[int], now: float) -> None:
         """Take a message that arrived at the monotonic time `now` [s]."""
-        settings = self._settings
+        settings, raw = self._settings, (tuple(axes), tuple(buttons))
+        if raw != self._raw:
+            self._raw, self._changed = raw, now
         self._last = joy_deflection(axes, buttons, self._axes, settings.joy_deadman, settings.joy_deadzone), now
         for button, grip in ((settings.joy_open, 1.0), (settings.joy_close, -1.0)):
             if self._last[0] is not None and button < len(buttons) and buttons[button]:
@@ -166,7 +177,10 @@ class Joystick(Hand):
 
     def wish(self, now: float) -> np.ndarray | None:
         wish, received = self._last
-        return wish if now - received <= self._settings.joy_timeout else None
+        if wish is None or now - received > self._settings.joy_timeout:
+            return None
+        lost = wish.any() and now - self._changed > self._settings.joy_still
+        return None if lost else wish
 
     def holds(self, now: float) -> bool:
         """While the dead-man button is held."""
