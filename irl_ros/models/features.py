@@ -62,6 +62,8 @@ class Features:
         self.expressions = tuple(expressions)
         self._parts = [_Parser(text, contract).parse() for text in expressions]
         self.size = sum(part.size for part in self._parts)
+        self._center = np.concatenate([part.center for part in self._parts])
+        self._scale = np.concatenate([part.scale for part in self._parts])
         self.needs_transition = any(part.needs_transition for part in self._parts)
 
     def __call__(
@@ -71,8 +73,8 @@ class Features:
         if self.needs_transition and (action is None or next_observation is None):
             raise ContractError(f"features {', '.join(self.expressions)} need the action and the next observation")
         transition = Transition(observation, None if action is None else np.clip(action, -1, 1), next_observation)
-        scaled = [(part.evaluate(transition) - part.center) / part.scale for part in self._parts]
-        return np.concatenate(scaled, axis=-1)
+        found = np.concatenate([part.evaluate(transition) for part in self._parts], axis=-1)
+        return (found - self._center) / self._scale
 
 
 class _Parser:
@@ -213,11 +215,11 @@ class _Parser:
 
 
 def _length(x: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+    return np.sqrt(np.add.reduce(x * x, axis=-1, keepdims=True))
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.sum(x * y, axis=-1, keepdims=True)
+    return np.add.reduce(x * y, axis=-1, keepdims=True)
 
 
 def _norm(inner: Expression) -> Expression:
