@@ -180,6 +180,16 @@ def test_guided_by_hand_the_action_is_the_motion() -> None:
     np.testing.assert_allclose(episode.actions * CONTRACT.max_step, np.diff(position, axis=0), atol=1e-12)
 
 
+def test_a_recording_that_begins_in_a_motion_begins_where_everything_is_known() -> None:
+    truth = Truth(seed=2, latency=0.0, jitter=0.0)
+    whole = truth.align()
+    late = truth.begin + 0.3 * PERIOD
+    truth.events = [(late if role == "goal_pose" else time, role, message) for time, role, message in truth.events]
+    episode = truth.align()
+    np.testing.assert_allclose(episode.actions[1:-1], whole.actions[2:], atol=1e-9)
+    np.testing.assert_array_equal(episode.observations[:-1], whole.observations[1:])
+
+
 def without(role: str):
     return lambda events: [e for e in events if e[1] != role]
 

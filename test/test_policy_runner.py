@@ -150,7 +150,7 @@ def test_the_reward_is_that_of_the_executed_action(checkpoint: Path):
         goals = client.publisher(PoseStamped, "goal_pose", dds.LATCHED)
         goals.publish(messages.fill_pose(PoseStamped(), goal, ROBOT.base_frame, 1.0))
         with standing_arm(client, home):
-            enable_when_ready(client)
+            get_moving(client, received)
             client.wait(lambda: len(rewards) >= 5, "rewards")
             expected = controller.reward(observation, ACTION, observation)
             np.testing.assert_allclose([m.data for m in rewards[:5]], expected)

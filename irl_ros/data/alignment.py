@@ -102,6 +102,9 @@ def command_grid(samples: Mapping[str, Sequence[Sample]], contract: Contract) ->
     times = np.array([s.time for s in samples["command"]])
     offsets = (times - times[0]) / period
     start = times[0] + round(np.median(offsets - np.round(offsets)) * period)
+    known = max(samples[role][0].time for role in contract.sources)
+    if start < known <= start + period:  # recorded from the middle of a motion: its first tick saw less than all
+        start += round(period)
     ticks = _ticks(start, samples, contract)
     commands = np.searchsorted(times, ticks[:-1] + round(period / 2), side="left") - 1
     # A first command that came half a period late or more is still the first one.
