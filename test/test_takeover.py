@@ -81,11 +81,11 @@ def test_a_human_takes_over_through_the_gate_and_is_recorded(checkpoint: Path, t
 def follows(received: Received, wanted: list[tuple[float, JointTrajectory]]) -> None:
     """Each of the human's targets is the runner's within a period, as far as the steps allow."""
     for sent, message in wanted[10:30]:
-        answer = next(m for t, m in received.commands if t >= sent)
-        delay = next(t for t, _ in received.commands if t >= sent) - sent
-        assert delay <= PERIOD + STALL, delay
+        answers = [m for t, m in received.commands if sent <= t <= sent + PERIOD + STALL]
+        assert answers, "no command within a period"
         target = np.array(message.points[0].positions)
-        assert np.abs(np.array(answer.points[0].positions) - target).max() < 2 * CONTRACT.max_joint_step.max()
+        nearest = min(np.abs(np.array(answer.points[0].positions) - target).max() for answer in answers)
+        assert nearest < 2 * CONTRACT.max_joint_step.max()
 
 
 def test_a_dry_run_moves_nothing_and_says_how_far_it_is_from_the_human(checkpoint: Path):
