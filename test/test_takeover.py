@@ -9,7 +9,7 @@ import dds
 import handmade
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from runners import (
     ACTION,
     COMMAND,
@@ -57,8 +57,10 @@ def test_a_human_takes_over_through_the_gate_and_is_recorded(checkpoint: Path, t
         received, wanted = Received(client), []
         keep(client, JointTrajectory, "teleop/command", dds.COMMAND, wanted)
         leads = client.collect(Bool, "policy_runner/takeover", dds.LATCHED)
+        reports = client.collect(DiagnosticArray, "/diagnostics")
         activate(client)
         client.wait(lambda: received.states, "a joint state")
+        client.wait(lambda: hears_everything(reports), "a recorder that hears every topic")
         get_moving(client, received)
         assert enable(client, node="teleop").success
         client.wait(lambda: leads and leads[-1].data, "the human to lead")
@@ -76,6 +78,11 @@ def test_a_human_takes_over_through_the_gate_and_is_recorded(checkpoint: Path, t
     assert 30 <= len(episode) <= 50 and np.abs(episode.actions).max() <= 1.0 + 1e-6
     hand = CONTRACT.field(episode.observations, "end_effector_to_goal")
     assert np.linalg.norm(hand[-1]) < np.linalg.norm(hand[0]) - 0.05, "it goes to the goal, as the policy would not"
+
+
+def hears_everything(reports: list[DiagnosticArray]) -> bool:
+    lines = [line for report in reports for line in report.status if line.name == "/demo_recorder"]
+    return bool(lines) and lines[-1].level == DiagnosticStatus.OK
 
 
 def follows(received: Received, wanted: list[tuple[float, JointTrajectory]]) -> None:

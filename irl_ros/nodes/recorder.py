@@ -58,7 +58,7 @@ class DemoRecorder(Node):
         self._error = ""
         self.done, self.exit_code = False, 0
         self._counted: Counter[str] = Counter()
-        self._began = 0
+        self._began, self._led = 0, False
         self._intake = Intake(self, self._contract, self._on_message)
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, diagnostics.TOPIC, 10)
@@ -96,6 +96,7 @@ class DemoRecorder(Node):
 
     def _on_takeover(self, message: Bool) -> None:
         """A stretch that a person drove is a demonstration; one too short to learn from is not kept."""
+        self._led = message.data
         recording = self._states.state is State.RECORDING
         if message.data and not recording:
             self._attempt(self._start_under_way)
@@ -119,6 +120,8 @@ class DemoRecorder(Node):
     def _on_second(self) -> None:
         if self._bag is not None:
             self._attempt(self._bag.sync)
+        elif self._led:  # refused before, for a topic that was not heard yet
+            self._attempt(self._start_under_way)
         self._publish_diagnostics()
 
     def _attempt(self, action: Callable[[], Any]) -> tuple[bool, str]:
