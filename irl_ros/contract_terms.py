@@ -203,8 +203,13 @@ class Task:
     def __post_init__(self) -> None:
         if self.orientation and not (len(self.orientation) == 4 and abs(np.linalg.norm(self.orientation) - 1) < 1e-6):
             raise ContractError(f"task {self.name}: action.orientation must be a unit quaternion (x, y, z, w)")
-        if self.rate <= 0 or self.horizon < 2:
+        if not 0 < self.rate < np.inf or self.horizon < 2:
             raise ContractError(f"task {self.name}: rate must be above 0 Hz and horizon at least 2 periods")
+        if self.action_kind in ACTION_KINDS and not (0 < self.max_speed < np.inf and 0 < self.max_lead < np.inf):
+            raise ContractError(
+                f"task {self.name}: action.max_speed [rad/s] and action.max_lead [rad] must be finite and above 0, not "
+                f"{self.max_speed} and {self.max_lead}"
+            )
         if self.moves_end_effector and not self.max_step > 0:
             raise ContractError(f"task {self.name}: action.max_step must be above 0 m, not {self.max_step}")
         if self.grid is not None and not (self.moves_end_effector and self.max_step >= self.grid.cell):

@@ -14,7 +14,7 @@ from sensor_msgs.msg import JointState
 from irl_ros import messages
 from irl_ros.contract import Contract, ContractError, share_directory
 from irl_ros.motion import gripper_action, gripper_target, joint_target
-from irl_ros.control.gate import Command, Gate
+from irl_ros.control.gate import Command, Gate, Halt
 from irl_ros.kinematics import Kinematics
 from irl_ros_sim.arm import Arm
 
@@ -102,6 +102,27 @@ def test_the_gate_passes_an_opening_within_the_grippers_range(contract: Contract
         command = gate.command(action, home(contract), ages)
         assert isinstance(command, Command) and math.isclose(command.opening, opening)
     assert "element 3 is nan" in gate.command(np.array([0, 0, 0, math.nan]), home(contract), ages).reason
+
+
+def test_a_human_who_says_nothing_of_the_gripper_leaves_it(contract: Contract):
+    """As it was last commanded, or as it was found: an object in it is not dropped."""
+    gate, ages, at = Gate(contract, Kinematics(contract.robot)), dict.fromkeys(contract.topics, 0.0), home(contract)
+    gate.enable(at, ages, opening=0.03)
+    assert gate.forward(at, at, ages).opening == pytest.approx(0.03)
+    closed = gate.command(np.append(np.zeros(contract.task.arm_action_size), -1.0), at, ages)
+    assert gate.forward(at, at, ages).opening == closed.opening
+
+
+def test_kinematics_that_give_no_number_halt(contract: Contract):
+    class Lost(Kinematics):
+        def solve(self, joint_position, position, orientation=None):
+            return np.full_like(joint_position, np.nan)
+
+    gate, ages, at = Gate(contract, Lost(contract.robot)), dict.fromkeys(contract.topics, 0.0), home(contract)
+    gate.enable(at, ages)
+    result = gate.command(np.zeros(contract.action_size), at, ages)
+    assert isinstance(result, Halt) and "no number" in result.reason
+    np.testing.assert_array_equal(result.trajectory.positions, [at])
 
 
 def test_the_simulated_gripper_opens_closes_and_is_reset(contract: Contract):

@@ -53,7 +53,9 @@ def test_silence_and_return():
     assert np.mean(ages[found > 2.5] > 0) < 0.02
 
 
-def test_after_a_stall_it_does_not_hurry():
+@pytest.mark.parametrize("late", [0.003, 0.009, 0.5])
+def test_after_a_stall_it_does_not_hurry(late: float):
+    """Two ticks close together would send two steps at once."""
     metronome = Metronome(PERIOD, 0.0)
-    metronome.ticked(0.5)
-    assert metronome.deadline == pytest.approx(0.51)
+    metronome.ticked(PERIOD + late)
+    assert metronome.deadline == pytest.approx(2 * PERIOD + late)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import handmade
@@ -82,15 +83,17 @@ def test_inputs_without_stamps_go_by_their_age_alone():
 class Loop:
     """A pilot with an arm that reaches every target at once, and a clock that each tick turns by a period."""
 
-    def __init__(self, action: float = 0.5, **options):
+    def __init__(self, action: float = 0.5, rate: float = CONTRACT.task.rate, **options):
         self.now, self.sent, self.position, self.stamp = 100.0, [], HOME, 0.0
-        controller = Controller(handmade.checkpoint(CONTRACT, np.full(7, action)))
+        self.period = 1.0 / rate
+        contract = dataclasses.replace(CONTRACT, task=dataclasses.replace(CONTRACT.task, rate=rate))
+        controller = Controller(handmade.checkpoint(contract, np.full(7, action)))
         self.pilot = Pilot(controller, self.sent.append, **options)
         self.measure()
         self.pilot.enable(self.now)
 
     def measure(self) -> None:
-        self.stamp += STEP
+        self.stamp += self.period
         joints = {"joint_position": self.position, "joint_velocity": np.zeros(7)}
         self.pilot.inputs.update("joint_states", joints, self.now, self.stamp)
         self.pilot.inputs.update("goal_pose", GOAL, self.now, 1.0)
@@ -99,9 +102,33 @@ class Loop:
         self.pilot.tick(lambda: self.now)
         result = self.sent[-1]
         self.position = result.target if isinstance(result, Command) else self.position
-        self.now += STEP
+        self.now += self.period
         self.measure()
         return result
+
+
+@pytest.mark.parametrize("rate", [100.0, 20.0, 10.0, 4.0])
+def test_a_human_leads_at_any_rate_until_they_let_go(rate: float):
+    """Their commands come once a period, late by a tenth of one now and then; a watchdog looks in between."""
+    loop, rng = Loop(0.0, rate=rate), np.random.default_rng(0)
+    for _ in range(30):
+        loop.pilot.takeover(loop.position, loop.now - rng.uniform(0.0, 0.1) * loop.period)
+        assert isinstance(loop.tick(), Command) and loop.pilot.taken_over
+        assert loop.pilot.overdue(loop.now + 0.1 * loop.period - 1e-3) is None
+        loop.now += rng.uniform(0.0, 0.1) * loop.period
+        loop.measure()
+    loop.now += max(0.1, 2.0 * loop.period)
+    loop.measure()
+    assert "let go" in loop.pilot.overdue(loop.now)
+
+
+def test_a_loop_that_was_frozen_halts_before_it_commands():
+    loop = Loop(loop_timeout=0.15)
+    assert isinstance(loop.tick(), Command)
+    loop.now += 2.0
+    loop.measure()
+    result = loop.tick()
+    assert isinstance(result, Halt) and "had not ticked for 2.0" in result.reason
 
 
 def test_a_clock_set_back_halts_and_the_arm_is_not_enabled_at_once():

@@ -177,7 +177,7 @@ def standing_arm(client: dds.Client, position: np.ndarray) -> Iterator[None]:
     client.node.destroy_timer(timer)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_moving_halts_and_ends_cleanly(checkpoint: Path, number: int):
     with moving(checkpoint) as (_, process, client, received):
         asked = time.monotonic()

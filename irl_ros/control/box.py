@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import sub
 
 import numpy as np
@@ -24,6 +25,8 @@ class Box:
         if not self._lower:
             return 0.0
         hand = self._kinematics.position(joint_position).tolist()
+        if not math.isfinite(sum(hand)):  # compares with nothing
+            return math.inf
         return max(0.0, *map(sub, self._lower, hand), *map(sub, hand, self._upper))
 
     def fault(self, joint_position: np.ndarray) -> str | None:

@@ -113,14 +113,14 @@ class Gate:
             raise GateError(f"speed must lie in (0, 1], not {value}")
         self._speed = float(value)
 
-    def enable(self, measured: np.ndarray, ages: Mapping[str, float]) -> None:
+    def enable(self, measured: np.ndarray, ages: Mapping[str, float], opening: float | None = None) -> None:
         """Arm, with the target at the measured pose, at rest. Raises GateError, and stays as it was, on unusable input
-        and where no command from this pose could keep every limit."""
+        and where no command from this pose could keep every limit. `opening`: the gripper's [m], where it is known."""
         fault = self._input_fault(measured, ages) or self._rest_fault(measured)
         if fault:
             raise GateError(f"not enabled: {fault}")
         self._target, self._change = measured.astype(np.float64), np.zeros_like(measured, dtype=np.float64)
-        self._excess, self._opening = self._box.excess(self._target), None
+        self._excess, self._opening = self._box.excess(self._target), opening
         self.state, self.reason = GateState.ARMED, ""
 
     def follow(self, measured: np.ndarray, velocity: np.ndarray) -> None:
@@ -211,6 +211,8 @@ class Gate:
         target, trajectory, excess = self._inside_box(bounded)
         if excess > self._excess + ROUNDING:
             return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
+        if not (np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.velocities).all()):
+            return self.halt("the limits or the kinematics gave a command that is no number", measured, ages)
         limited = (*cut, *bounded.limited, *(() if target is bounded.target else ("box",)))
         self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
         return Command(trajectory, action, target.copy(), limited, opening)

@@ -12,6 +12,8 @@ import math
 WINDOW = 0.1
 """Share of a period by which a joint state may come before or after its tick is due and still be the one it waits
 for."""
+LATE = 0.25
+"""Share of a period by which a tick may be late and the next still be due when it was."""
 SLEW = 0.05
 """Share of a period by which the phase moves in one tick."""
 FIT = 0.05
@@ -48,8 +50,8 @@ class Metronome:
         return self._fits and abs(now - self._due) <= WINDOW * self._period
 
     def ticked(self, now: float) -> None:
-        """A tick began at `now`: the next is due a period after this one was, or, far behind, after `now`."""
-        if abs(now - self._due) > self._period:
+        """A tick began at `now`: the next is due a period after this one was, or, where this one is late, after `now`."""
+        if abs(now - self._due) > LATE * self._period:  # two ticks close together would be a jump
             self._due = now
         if self._fits:
             early = self._due - self._arrival

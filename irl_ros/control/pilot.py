@@ -19,10 +19,12 @@ from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Gate, GateError, Halt
 from irl_ros.control.inputs import Inputs
+from irl_ros.kinematics import Kinematics
 
 Send = Callable[[Command | Halt], None]
 TAKEOVER_AGE = 0.1
-"""[s] since a human's last command after which the human is held to have let go."""
+TAKEOVER_PERIODS = 2.0
+"""Since a human's last command, [s] or control periods, whichever is longer, the human is held to have let go."""
 LIKE = 100.0
 """Percentile of a state as close to the demonstrations as any."""
 LET_GO = "the human let go; enable to let the policy go on"
@@ -53,6 +55,7 @@ class Pilot:
     `dry`: the arm does not follow what is sent, somebody else moves it, so every step starts from where it is.
 
     `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
+    `kinematics`: this robot's, for the gate, in place of those that came with the checkpoint.
     `caution`: what to do about observations unlike the demonstrations; without it, nothing.
 
     While a human's commands come in (:meth:`takeover`) they are followed in place of the policy, through the same
@@ -69,11 +72,13 @@ class Pilot:
         safety: Safety = Safety(),
         caution: Caution | None = None,
         dry: bool = False,
+        kinematics: Kinematics | None = None,
     ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
         self.inputs = Inputs(controller.contract)
-        self.gate = Gate(controller.contract, controller.kinematics, safety)
+        self.gate = Gate(controller.contract, kinematics or controller.kinematics, safety)
         self._caution, self._dry, self._lock = caution, dry, threading.Lock()
+        self._takeover_age = max(TAKEOVER_AGE, TAKEOVER_PERIODS * controller.contract.task.period)
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
         self._return, self._ticked, self._step, self._likeness = 0.0, -math.inf, 0, LIKE
         self._wish: Wish | None = None
@@ -90,7 +95,9 @@ class Pilot:
             fault = self._input_fault(now)
             if fault:
                 raise GateError(f"not enabled: {fault}")
-            self.gate.enable(self.inputs.joint_position, self.inputs.ages(now))
+            opening = self.inputs.measured.get("gripper_opening")
+            known = None if opening is None else float(opening[0])
+            self.gate.enable(self.inputs.joint_position, self.inputs.ages(now), known)
             self._executed, self._return, self._ticked, self._step = None, 0.0, now, 0
             self._likeness = LIKE
             self.taken_over = False
@@ -132,7 +139,10 @@ class Pilot:
         `clock` is read when the action is ready: an action that took too long to compute meets stale inputs. Nothing
         that the command can do without comes before it: caution goes by the likeness of the tick before.
         """
-        self._ticked = clock()
+        now = clock()
+        idle, self._ticked = now - self._ticked, now
+        if self.gate.armed and idle > self._loop_timeout:  # frozen, and awake before the watchdog
+            self.halt(f"the control loop had not ticked for {idle:.3f} s", self._ticked)
         if not self.inputs.complete:
             return None
         observation = self.controller.observe(self.inputs.measured)
@@ -191,7 +201,7 @@ class Pilot:
     def _wanted(self, now: float) -> Wish | None:
         """What a human wants now; None where nobody leads."""
         wish = self._wish
-        return wish if wish is not None and now - wish.received <= TAKEOVER_AGE else None
+        return wish if wish is not None and now - wish.received <= self._takeover_age else None
 
     def _input_fault(self, now: float) -> str | None:
         return self.inputs.fault(now) or self.gate.stale(self.inputs.ages(now))

@@ -100,7 +100,8 @@ class Claims:
         values = {pair.key: pair.value for pair in message.values}
         if message.hardware_id == self._own.participant or values.get("topic") != self._topic:
             return
-        started = int(values.get("started", "")) if values.get("started", "").isdecimal() else 0
+        started = values.get("started", "")[:20]  # anybody may publish here
+        started = int(started) if started.isdecimal() else 0
         claim = Claim(started, message.hardware_id, message.name, message.message == "armed", time.monotonic())
         self._claims[claim.participant] = claim
         if self._own.armed and claim.armed and claim[:2] < self._own[:2]:

@@ -51,6 +51,8 @@ class Human:
 
     def tell(self, leads: bool) -> None:
         """Say whether the human leads, when that changes."""
+        if not leads:
+            self._opening = None  # what the hand wanted of the gripper then
         if leads != self._leads:
             self._leads = leads
             self._takeover.publish(Bool(data=leads))

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, ContractError, load_robot, load_task
+from irl_ros.control.controller import Controller
+from irl_ros.kinematics import Kinematics
 from irl_ros.messages import COMMAND_INTERFACES, GROUP_VELOCITY, JOINT_TRAJECTORY
 from irl_ros.nodes.parameters import ParameterError, parameter
+
+SAME_PLACE = 1e-3
+"""[m] between two ends of an arm that count as one."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,26 @@ class Parameters:
             )
 
 
+def own_kinematics(robot: str, controller: Controller) -> Kinematics:
+    """Kinematics by the URDF of the robot's file here; the checkpoint's where that URDF is not on this machine.
+
+    Raises ContractError where the two disagree about where the end effector is: a longer tool, another mounting.
+    """
+    parsed = load_robot(robot)
+    try:
+        parsed.urdf_path()
+    except ContractError:
+        return controller.kinematics
+    own, home = Kinematics(parsed), np.array(parsed.home)
+    apart = float(np.linalg.norm(own.position(home) - controller.end_effector(home)))
+    if apart > SAME_PLACE:
+        raise ContractError(
+            f"robot {parsed.name}: by its URDF the end effector is {apart:.3f} m from where the checkpoint's has it in "
+            "the home pose; give the URDF and end_effector_frame that it was trained with, or train again"
+        )
+    return own
+
+
 def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
     """The checkpoint in `directory` if it was made for `robot` and, where one is named, for `task`.
 
@@ -52,6 +79,8 @@ def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
     if not directory:
         raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
     checkpoint = Checkpoint.load(directory)
+    if not robot and set(checkpoint.contract.robot.name) & set("/.~"):  # a path would bring limits of its own
+        raise ContractError("parameter robot is empty, and the checkpoint names no robot of config/robots: name yours")
     parsed = load_robot(robot or checkpoint.contract.robot.name)
     here = Contract(parsed, load_task(task, parsed) if task else checkpoint.contract.task)
     differences = here.differences(checkpoint.contract)

@@ -24,7 +24,7 @@ from std_srvs.srv import SetBool
 
 from irl_ros import messages
 from irl_ros.checkpoint import CheckpointError
-from irl_ros.contract import Contract, ContractError, Topic, load_safety
+from irl_ros.contract import Contract, ContractError, Safety, Topic, load_safety
 from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, GateError, GateState, Halt
@@ -35,7 +35,7 @@ from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.claims import Claims
 from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
-from irl_ros.nodes.loading import Parameters, load_fitting
+from irl_ros.nodes.loading import Parameters, load_fitting, own_kinematics
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
 from irl_ros.nodes.outputs import RELIABLE, CommandOutput
 from irl_ros.nodes.parameters import declare
@@ -78,10 +78,13 @@ class PolicyRunner(LifecycleNode):
         simulated = self.get_parameter("use_sim_time").value
         timeout = (SLOWEST if simulated else 1.0) * self._contract.task.period + LOOP_MARGIN
         controller = Controller(checkpoint)
-        safety = load_safety(settings.robot or self._contract.robot.name)
+        robot = settings.robot or self._contract.robot.name
+        safety, kinematics = load_safety(robot), own_kinematics(robot, controller)
+        if safety == Safety():
+            self.get_logger().warning(f"robot {robot} has no safety limits in its file: no acceleration, margin or box")
         caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
         dry = settings.command_interface == DRY_RUN
-        self._pilot = Pilot(controller, self._send, timeout, safety, caution, dry)
+        self._pilot = Pilot(controller, self._send, timeout, safety, caution, dry, kinematics)
         self._build()
         self._refusal = ""
         self.get_logger().info(f"checkpoint {settings.checkpoint}: {self._contract.task.name} loaded")
@@ -208,6 +211,10 @@ class PolicyRunner(LifecycleNode):
     def _enable(self) -> None:
         if self._watchdog is None:
             raise GateError(f"not enabled: the node is not active ({self._refusal or 'configured'}); activate it first")
+        if not self._watchdog.alive:
+            raise GateError("not enabled: the watchdog has ended, see the log; deactivate and activate the node")
+        if self._pilot.gate.armed:
+            return
         if obstacle := self._obstacle():
             raise GateError(f"not enabled: {self._output.topic}: {obstacle}")
         self._monitor.enabled()
@@ -268,9 +275,13 @@ class PolicyRunner(LifecycleNode):
         log.info(f"halt: {result.reason}") if asked_for else log.warning(f"halt: {result.reason}")
 
     def _watch(self) -> None:
-        reason = self._pilot.overdue(time.monotonic())
-        if reason is not None:
-            self._halt(reason)
+        try:
+            reason = self._pilot.overdue(time.monotonic())
+            if reason is not None:
+                self._halt(reason)
+        except Exception:  # a thread ends without a word
+            self.get_logger().fatal(f"the watchdog ends:\n{traceback.format_exc()}")
+            raise
 
     def _on_second(self) -> None:
         if self._pilot is None:

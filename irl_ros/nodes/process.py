@@ -22,10 +22,10 @@ USAGE_ERROR = 2
 
 
 def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = ()) -> int:
-    """Spin `factory()` until SIGINT, SIGTERM or until its `done` is true; returns its `exit_code` (default 0).
+    """Spin `factory()` until SIGINT, SIGTERM, SIGHUP or until its `done` is true; returns its `exit_code` (default 0).
 
-    The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context) and
-    `step()` (called between spins: work that must not wait for a callback).
+    The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context, also when a
+    callback raised: what moves must be halted) and `step()` (called between spins: work that must not wait for a callback).
     """
     stopped = False
 
@@ -33,7 +33,7 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         nonlocal stopped
         stopped = True
 
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, stop)
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     node = None
@@ -42,11 +42,13 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         step = getattr(node, "step", lambda: None)
-        while not stopped and not getattr(node, "done", False):
-            executor.spin_once(timeout_sec=getattr(node, "spin_timeout", 0.05))
-            step()
-        if hasattr(node, "shutdown"):
-            node.shutdown()
+        try:
+            while not stopped and not getattr(node, "done", False):
+                executor.spin_once(timeout_sec=getattr(node, "spin_timeout", 0.05))
+                step()
+        finally:
+            if hasattr(node, "shutdown") and rclpy.ok():
+                node.shutdown()
         executor.remove_node(node)
         return getattr(node, "exit_code", 0)
     except (ParameterError, ContractError, *user_errors) as error:

@@ -14,6 +14,11 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it checks; a check that raised has ended it."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
