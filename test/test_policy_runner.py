@@ -49,7 +49,7 @@ from irl_ros.contract import ContractError, share_directory
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Halt
 from irl_ros.control.pilot import Pilot
-from irl_ros.nodes.policy_runner import load_fitting
+from irl_ros.nodes.loading import load_fitting
 from irl_ros.nodes.watchdog import Watchdog
 
 @pytest.fixture(scope="module")

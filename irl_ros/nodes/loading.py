@@ -1,18 +1,25 @@
-"""What policy_runner is started with: its parameters, and the checkpoint that fits the robot."""
+"""What policy_runner is started with: its parameters, the checkpoint that fits the robot, and the pilot made of both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import Contract, ContractError, load_robot, load_task
+from irl_ros.contract import Contract, ContractError, Safety, load_robot, load_safety, load_task
+from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
+from irl_ros.control.pilot import Pilot, Send
 from irl_ros.kinematics import Kinematics
-from irl_ros.messages import COMMAND_INTERFACES, GROUP_VELOCITY, JOINT_TRAJECTORY
+from irl_ros.messages import COMMAND_INTERFACES, DRY_RUN, GROUP_VELOCITY, JOINT_TRAJECTORY
 from irl_ros.nodes.parameters import ParameterError, parameter
 
+LOOP_MARGIN = 0.1
+"""[s] beyond one period without a tick."""
+SLOWEST = 10.0
+"""Seconds of real time that a second of simulated time may last."""
 SAME_PLACE = 1e-3
 """[m] between two ends of an arm that count as one."""
 
@@ -49,6 +56,19 @@ class Parameters:
                 "joint_group_velocity needs a robot driver that stops by itself; say after how many seconds (above 0 "
                 "to 10 s), or use joint_trajectory"
             )
+
+
+def make_pilot(settings: Parameters, send: Send, simulated: bool, warn: Callable[[str], object]) -> Pilot:
+    """Checkpoint, controller and gate, everything checked. Raises CheckpointError, ContractError."""
+    checkpoint = load_fitting(settings.checkpoint, settings.robot, settings.task)
+    controller, robot = Controller(checkpoint), settings.robot or checkpoint.contract.robot.name
+    safety = load_safety(robot)
+    if safety == Safety():
+        warn(f"robot {robot} has no safety limits in its file: no acceleration, margin or box")
+    timeout = (SLOWEST if simulated else 1.0) * checkpoint.contract.task.period + LOOP_MARGIN
+    caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
+    dry = settings.command_interface == DRY_RUN
+    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, controller))
 
 
 def own_kinematics(robot: str, controller: Controller) -> Kinematics:

@@ -24,26 +24,21 @@ from std_srvs.srv import SetBool
 
 from irl_ros import messages
 from irl_ros.checkpoint import CheckpointError
-from irl_ros.contract import Contract, ContractError, Safety, Topic, load_safety
-from irl_ros.control.caution import Caution
-from irl_ros.control.controller import Controller
+from irl_ros.contract import Contract, ContractError, Topic
 from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.metronome import Metronome
 from irl_ros.control.pilot import Pilot
-from irl_ros.messages import DRY_RUN
 from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.claims import Claims
 from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
-from irl_ros.nodes.loading import Parameters, load_fitting, own_kinematics
+from irl_ros.nodes.loading import Parameters, make_pilot
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
 from irl_ros.nodes.outputs import RELIABLE, CommandOutput
 from irl_ros.nodes.parameters import declare
 from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
 from irl_ros.nodes.watchdog import Watchdog
 
-LOOP_MARGIN = 0.1  # [s] beyond one period without a tick
-SLOWEST = 10.0  # seconds of real time that a second of simulated time may last
 MARKER_PERIOD = 0.2  # [s]
 MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
 
@@ -72,22 +67,12 @@ class PolicyRunner(LifecycleNode):
     @transition(CheckpointError, ContractError)
     def on_configure(self, _state: LifecycleState) -> None:
         """Load and check everything; refused with the differing fields named."""
-        settings = self._settings
-        checkpoint = load_fitting(settings.checkpoint, settings.robot, settings.task)
-        self._contract = checkpoint.contract
-        simulated = self.get_parameter("use_sim_time").value
-        timeout = (SLOWEST if simulated else 1.0) * self._contract.task.period + LOOP_MARGIN
-        controller = Controller(checkpoint)
-        robot = settings.robot or self._contract.robot.name
-        safety, kinematics = load_safety(robot), own_kinematics(robot, controller)
-        if safety == Safety():
-            self.get_logger().warning(f"robot {robot} has no safety limits in its file: no acceleration, margin or box")
-        caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
-        dry = settings.command_interface == DRY_RUN
-        self._pilot = Pilot(controller, self._send, timeout, safety, caution, dry, kinematics)
+        settings, log = self._settings, self.get_logger()
+        self._pilot = make_pilot(settings, self._send, self.get_parameter("use_sim_time").value, log.warning)
+        self._contract = self._pilot.controller.contract
         self._build()
         self._refusal = ""
-        self.get_logger().info(f"checkpoint {settings.checkpoint}: {self._contract.task.name} loaded")
+        log.info(f"checkpoint {settings.checkpoint}: {self._contract.task.name} loaded")
 
     @transition()
     def on_activate(self, _state: LifecycleState) -> None:
