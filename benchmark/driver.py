@@ -143,5 +143,6 @@ def driven(command: Sequence[str], rate: float) -> Iterator[tuple[dds.Process, D
 
 
 def runner_command(checkpoint: Path, **parameters: Any) -> list[str]:
-    """Of the policy runner for the Panda."""
-    return dds.node_command("irl_ros.nodes.policy_runner", robot="panda", checkpoint=checkpoint, **parameters)
+    """Of the policy runner for the Panda. A hardly trained policy goes where nobody demonstrated: it only tells."""
+    given = {"robot": "panda", "checkpoint": checkpoint, "unlike": "tell", **parameters}
+    return dds.node_command("irl_ros.nodes.policy_runner", **given)
