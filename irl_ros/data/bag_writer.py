@@ -23,7 +23,7 @@ from mcap.writer import Writer as McapFile
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
-from irl_ros.contract import Contract
+from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.bag import BagError, typestore
 
 METADATA_VERSION = 8
@@ -48,6 +48,11 @@ def offered_qos(reliable: bool, latched: bool) -> Qos:
         _FOREVER,
         False,
     )
+
+
+def usual_qos(contract: Contract, role: str) -> Qos:
+    """What a topic of the contract should be offered with, where nobody says what it was."""
+    return offered_qos(reliable=True, latched=role not in COMMAND_ROLES and contract.topics[role].latched)
 
 
 def partial_directory(final: Path) -> Path:

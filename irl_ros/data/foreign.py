@@ -20,7 +20,7 @@ from irl_ros import messages
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import BagError, typestore
-from irl_ros.data.bag_writer import BagWriter, offered_qos
+from irl_ros.data.bag_writer import BagWriter, usual_qos
 from irl_ros.data.recording import next_episode
 
 STILL = 0.02
@@ -106,8 +106,7 @@ def _full(name: str) -> str:
 
 def _qos(connection: Connection | None, contract: Contract, role: str) -> Qos:
     offered = connection.ext.offered_qos_profiles if connection is not None else []
-    latched = role not in COMMAND_ROLES and contract.topics[role].latched
-    return offered[0] if offered else offered_qos(reliable=True, latched=latched)
+    return offered[0] if offered else usual_qos(contract, role)
 
 
 def whole(bag: Foreign) -> list[Cut]:

@@ -20,9 +20,9 @@ from mcap.stream_reader import StreamReader, breakup_chunk
 from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
-from irl_ros.contract import COMMAND_ROLES, Contract, ContractError
+from irl_ros.contract import Contract, ContractError
 from irl_ros.data.bag import BagError, is_bag, read_bag
-from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, offered_qos, partial_directory
+from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.recording import unfinished
 
@@ -184,5 +184,4 @@ def _qos(channel: Channel | None, contract: Contract, role: str) -> Qos:
     """As the topic was offered when it was recorded."""
     if channel is not None and (text := channel.metadata.get("offered_qos_profiles")):
         return parse_qos(text)[0]
-    latched = role not in COMMAND_ROLES and contract.topics[role].latched
-    return offered_qos(reliable=True, latched=latched)
+    return usual_qos(contract, role)
