@@ -121,7 +121,7 @@ def test_a_thousand_truncations_and_flips(whole: Path, tmp_path: Path):
 
 def mutate(whole: Path, tmp_path: Path, count: int) -> None:
     rng, content = np.random.default_rng(0), next(whole.glob("*.mcap")).read_bytes()
-    good, outcomes = set(messages(whole)), {"repaired": 0, "refused": 0}
+    good, outcomes = set(messages(whole)), {"found": 0, "repaired": 0, "refused": 0}
     for k in range(count):
         source = tmp_path / f"episode_{k:04d}"
         shutil.copytree(whole, source)
@@ -131,10 +131,9 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
         next(source.glob("*.mcap")).write_bytes(damaged)
         try:
             read_bag(source)
+            assert messages(source) == messages(whole), "what is read is right, or it is refused"
         except BagError:
-            pass
-        else:
-            assert messages(source) == messages(whole)
+            outcomes["found"] += 1
         try:
             found = repair(source)
             assert set(messages(found.bag)) <= good and read_bag(found.bag).interrupted
@@ -144,7 +143,7 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
         except BagError:
             outcomes["refused"] += 1
         shutil.rmtree(source)
-    assert outcomes["repaired"] > count / 2, outcomes
+    assert outcomes["found"] > 0.8 * count and outcomes["repaired"] > count / 2, outcomes
 
 
 def test_a_repaired_demonstration_is_named_among_those_not_used(whole: Path, tmp_path: Path):
