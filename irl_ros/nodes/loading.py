@@ -68,10 +68,10 @@ def make_pilot(settings: Parameters, send: Send, simulated: bool, warn: Callable
     timeout = (SLOWEST if simulated else 1.0) * checkpoint.contract.task.period + LOOP_MARGIN
     caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
     dry = settings.command_interface == DRY_RUN
-    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, controller))
+    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, controller, warn))
 
 
-def own_kinematics(robot: str, controller: Controller) -> Kinematics:
+def own_kinematics(robot: str, controller: Controller, warn: Callable[[str], object]) -> Kinematics:
     """Kinematics by the URDF of the robot's file here; the checkpoint's where that URDF is not on this machine.
 
     Raises ContractError where the two disagree about where the end effector is: a longer tool, another mounting.
@@ -79,7 +79,8 @@ def own_kinematics(robot: str, controller: Controller) -> Kinematics:
     parsed = load_robot(robot)
     try:
         parsed.urdf_path()
-    except ContractError:
+    except ContractError as error:
+        warn(f"the gate goes by the checkpoint's kinematics: {error}")
         return controller.kinematics
     own, home = Kinematics(parsed), np.array(parsed.home)
     apart = float(np.linalg.norm(own.position(home) - controller.end_effector(home)))
