@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -67,6 +69,19 @@ class Demonstrations:
                     f"episode {episode.name}: observations are {widths[0]} wide and actions {widths[1]}; "
                     f"the contract says {n} and {m}"
                 )
+
+    @classmethod
+    def load(cls, directory: str | Path, contract: Contract | None = None) -> Demonstrations:
+        """Every usable episode of a directory of bags or npz files; a warning says which are not, and why.
+
+        `contract`: what they must fit; None takes that of the first bag. Raises EpisodeError when nothing is left.
+        """
+        from irl_ros.data.dataset import load_dataset  # which makes Demonstrations
+
+        demonstrations, rejected = load_dataset(directory, contract)
+        for reason in rejected:
+            warnings.warn(f"not used: {reason}", stacklevel=2)
+        return demonstrations
 
     def __len__(self) -> int:
         return len(self.episodes)
