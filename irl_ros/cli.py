@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import signal
 import sys
 import time
@@ -12,30 +11,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+import irl_ros
 from irl_ros import cli_data
 from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
+from irl_ros.command import EXIT_CODES, INTERRUPTED, USAGE_ERROR, Parser, add_json, run_command, tell
 from irl_ros.contract import Contract, ContractError, load_robot
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+__all__ = ["USAGE_ERROR", "build_parser", "main"]
+
 OTHER_ARM = "other_arm"
 """The variant that changes the robot; the others are the simulated arm's own."""
+EVALUATED_AT_ONCE = 20
+"""Episodes between two states of the progress bar."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit code. Errors of use are one sentence, not a traceback."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    """Run a subcommand; returns the exit code. Errors of use are one sentence, a traceback comes with `--debug`."""
+    options = build_parser().parse_args(arguments)
+    expected = (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError)
+    return run_command(options.run, options, expected)
 
 
 class UserError(ValueError):
@@ -44,21 +44,26 @@ class UserError(ValueError):
 
 def build_parser() -> argparse.ArgumentParser:
     """Every subcommand with its options, units and defaults."""
-    parser = argparse.ArgumentParser(prog="irl_ros", description=__doc__)
+    parser = Parser(prog="irl_ros", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"irl_ros {irl_ros.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, recipe in GRAPHS.items():
         command = _add(commands, name, recipe.help)
         _add_graph_options(command, recipe)
         command.set_defaults(run=_demo if name == "demo" else _graph)
     _add_train_options(commands.choices["train"])
+    for name in ("train", "demo"):
+        add_json(commands.choices[name])
     evaluate = _add(commands, "evaluate", "run a checkpoint's policy in simulation and count successes")
     evaluate.add_argument("--checkpoint", required=True, help="directory of the checkpoint")
     evaluate.add_argument("--episodes", type=int, default=100, help="episodes")
     evaluate.add_argument("--seed", type=int, default=0, help="start poses and goals come from it")
+    add_json(evaluate)
     evaluate.set_defaults(run=_evaluate)
     _add_transfer(_add(commands, "transfer", "optimise a policy on a checkpoint's frozen reward in a changed world"))
     report = _add(commands, "report", "write summary.json and report.html of a run")
     report.add_argument("directory", help="run directory")
+    add_json(report)
     report.set_defaults(run=_report)
     cli_data.add_commands(commands, _add)
     return parser
@@ -97,7 +102,10 @@ def _add_train_options(command: argparse.ArgumentParser) -> None:
 def _graph(options: argparse.Namespace) -> int:
     from irl_ros.starter import start  # not needed by training on a data set, nor on Windows
 
-    return start(_built(options))
+    graph = _built(options)
+    if options.command == "deploy":
+        Checkpoint.load(options.checkpoint)  # the runner does too, but by then an arm is up and a session waits
+    return start(graph, sys.stderr if getattr(options, "json", False) else sys.stdout)
 
 
 def _built(options: argparse.Namespace) -> Graph:
@@ -112,7 +120,7 @@ def _demo(options: argparse.Namespace) -> int:
     started = time.monotonic()
     code = _graph(options)
     if code == 0:
-        _finish(Path(options.out), wall_s=round(time.monotonic() - started, 1))
+        _finish(options, Path(options.out), wall_s=round(time.monotonic() - started, 1))
     return code
 
 
@@ -129,7 +137,7 @@ def _train(options: argparse.Namespace) -> int:
             raise UserError(f"{', '.join(alone).replace('_', '-')} needs --dataset, a directory of demonstrations")
         code = _graph(options)
         if code == 0:
-            _finish(Path(options.out))
+            _finish(options, Path(options.out))
         return code
     return _train_here(options)
 
@@ -145,7 +153,7 @@ def _train_here(options: argparse.Namespace) -> int:
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
-    _finish(Path(options.out), dataset=options.dataset)
+    _finish(options, Path(options.out), dataset=options.dataset)
     return 0
 
 
@@ -191,16 +199,26 @@ def _interruptible_observer() -> Any:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from irl_ros.learning.environment import EnvSpec
-    from irl_ros.learning.rollout import Rollouts
+    from irl_ros.learning.rollout import Outcome, Rollouts
     from irl_ros.learning.train import EVALUATION_SEED, success_figures
+    from irl_ros.report.run import wilson
 
     if options.episodes < 1 or options.seed < 0:
         raise UserError("--episodes must be at least 1 and --seed at least 0")
     checkpoint = Checkpoint.load(options.checkpoint)
     seeds = [EVALUATION_SEED + 100_000 * options.seed + k for k in range(options.episodes)]
-    with Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
-        figures = success_figures(rollouts.evaluate(checkpoint.policy_arrays, seeds))
-    print(json.dumps({"checkpoint": options.checkpoint, "episodes": options.episodes, **figures}, indent=1))
+    bar = tqdm(total=len(seeds), desc="evaluate", unit="episode", file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+    outcomes: list[Outcome] = []
+    with bar, Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
+        for first in range(0, len(seeds), EVALUATED_AT_ONCE):
+            outcomes += rollouts.evaluate(checkpoint.policy_arrays, seeds[first : first + EVALUATED_AT_ONCE])
+            bar.update(len(outcomes) - bar.n)
+    figures = success_figures(outcomes)
+    successes = sum(outcome.success for outcome in outcomes)
+    low, high = wilson(successes, len(outcomes))
+    said = f"{successes} of {len(outcomes)} episodes succeed: {figures['success']:.0%}, 95 % confidence {low:.0%} to {high:.0%}"
+    counted = {"episodes": len(outcomes), "successes": successes, "confidence_95": [low, high]}
+    tell(options, {"checkpoint": options.checkpoint, **counted, **figures}, [said])
     return 0
 
 
@@ -215,6 +233,7 @@ def _add_transfer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, default=TrainConfig().workers, help="simulation processes")
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the policy learns")
     command.add_argument("--resume", action="store_true", help="go on from the state that a stopped transfer left")
+    add_json(command)
     command.set_defaults(run=_transfer)
 
 
@@ -236,11 +255,13 @@ def _transfer(options: argparse.Namespace) -> int:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
     figures = result.figures
-    print(
+    said = (
         f"{options.variant}: the policy as it was succeeds in {figures['policy_as_is_success']:.0%} of "
         f"{figures['policy_episodes']} episodes, re-optimised on the {options.reward} reward in "
-        f"{figures['policy_success']:.0%}\ncheckpoint: {Path(options.out) / 'checkpoint'}"
+        f"{figures['policy_success']:.0%}"
     )
+    path = str(Path(options.out) / "checkpoint")
+    tell(options, {**figures, "checkpoint": path}, [said, f"checkpoint: {path}"])
     return 0
 
 
@@ -248,11 +269,11 @@ def _report(options: argparse.Namespace) -> int:
     run = Path(options.directory)
     if not (run / "checkpoint").is_dir():
         raise UserError(f"{run} holds no run: there is no checkpoint in it")
-    _finish(run)
+    _finish(options, run)
     return 0
 
 
-def _finish(run: Path, dataset: str | None = None, **more: Any) -> None:
+def _finish(options: argparse.Namespace, run: Path, dataset: str | None = None, **more: Any) -> None:
     """Summary, report, and the last lines."""
     from irl_ros.report import RunError, write_report
     from irl_ros.summary import SummaryError, sentences, write_summary
@@ -262,9 +283,8 @@ def _finish(run: Path, dataset: str | None = None, **more: Any) -> None:
         report = write_report(run, dataset)
     except (RunError, SummaryError) as error:
         raise UserError(str(error)) from None
-    print("\n".join(["", *sentences(summary)]))
-    for what, path in (("checkpoint", run / "checkpoint"), ("figures", run / "summary.json"), ("report", report)):
-        print(f"{what}: {path}")
+    made = {"checkpoint": str(run / "checkpoint"), "figures": str(run / "summary.json"), "report": str(report)}
+    tell(options, {**summary, **made}, ["", *sentences(summary), *(f"{what}: {path}" for what, path in made.items())])
 
 
 if __name__ == "__main__":

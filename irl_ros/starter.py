@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from irl_ros.bringup import ENVIRONMENT, Graph, Node, Stage, write_parameters
+from irl_ros.command import coloured
 from irl_ros.lifetime import die_with_parent
 
 PROGRESS_PERIOD_S = 10.0
@@ -54,7 +55,7 @@ class Console:
     """One output for many nodes: lines with a prefix, and below them the newest progress bar."""
 
     def __init__(self, output: TextIO, names: Sequence[str]):
-        self._output, self._tty = output, output.isatty()
+        self._output, self._tty, self._coloured = output, output.isatty(), coloured(output)
         self._names = list(dict.fromkeys(names))
         self._width = max(map(len, self._names), default=0)
         self._bar = ""
@@ -83,7 +84,7 @@ class Console:
 
     def _prefix(self, name: str) -> str:
         label = f"[{name}]".ljust(self._width + 3)
-        if not self._tty or name not in self._names:
+        if not self._coloured or name not in self._names:
             return label
         return f"\x1b[{COLOURS[self._names.index(name) % len(COLOURS)]}m{label}\x1b[0m"
 
