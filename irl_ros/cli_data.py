@@ -10,8 +10,8 @@ from typing import Any
 
 from irl_ros.contract import Contract
 from irl_ros.data import catalogue
-from irl_ros.data.bag import BagError
 from irl_ros.data.episode import EpisodeError
+from irl_ros.data.listing import BagError, read_listing
 
 
 def add_commands(commands: Any, add: Any) -> None:
@@ -82,14 +82,13 @@ def _row(entry: catalogue.Entry, roles: list[str]) -> list[str]:
 
 
 def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> list[Path]:
-    from irl_ros.data.bag import read_bag
     from irl_ros.report.episodes import joint_curves, paths_of
 
     shown = [entry.episode for entry in entries if entry.episode is not None]
     if not shown:
         raise EpisodeError(f"no usable episode in {data} to draw")
     first = next(entry.name for entry in entries if entry.episode is not None)
-    contract = read_bag(data / first).contract
+    contract = read_listing(data / first).contract
     directory.mkdir(parents=True, exist_ok=True)
     drawn = {"paths": paths_of(shown, contract), "joints": joint_curves(shown, contract)}
     for name, figure in drawn.items():

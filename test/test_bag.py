@@ -17,8 +17,9 @@ from irl_ros import messages
 from irl_ros.contract import Contract
 from irl_ros.motion import target_trajectory
 from irl_ros.data.alignment import SECOND
-from irl_ros.data.bag import BagError, load_demonstrations, read_bag, typestore
+from irl_ros.data.bag import BagError, read_bag, typestore
 from irl_ros.data.bag_writer import BagWriter, offered_qos, set_label
+from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
 
 CONTRACT = Contract.load("panda", "reach")
@@ -85,8 +86,8 @@ def damage(bag: Path, offset: int) -> None:
 
 def test_a_bag_comes_back_as_it_was_written(tmp_path: Path) -> None:
     recording = read_bag(write(tmp_path, "episode_0000", operator="Ada"))
-    assert recording.contract == CONTRACT and not CONTRACT.differences(recording.contract)
-    assert (recording.label, recording.interrupted, recording.operator) == (True, False, "Ada")
+    assert recording.listing.contract == CONTRACT and not CONTRACT.differences(recording.listing.contract)
+    assert (recording.listing.label, recording.listing.interrupted, recording.listing.operator) == (True, False, "Ada")
     assert {role: len(s) for role, s in recording.samples.items()} == {
         "joint_states": 300, "command": 60, "goal_pose": 1
     }
@@ -123,7 +124,7 @@ def test_metadata_says_what_was_recorded(tmp_path: Path) -> None:
     assert custom["task"] == "reach" and custom["label"] == "null"
     assert json.loads(custom["counts"]) == {"joint_states": 300, "command": 60, "goal_pose": 1}
     set_label(path, False)
-    assert read_bag(path).label is False
+    assert read_bag(path).listing.label is False
     with Reader(path) as reader:
         assert reader.message_count == 361
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from irl_ros.cli import main
-from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.data.bag import read_bag
 from irl_ros.data.catalogue import catalogue
+from irl_ros.data.dataset import load_demonstrations
 from test_bag import damage, write
 
 
@@ -53,7 +54,7 @@ def test_a_label_decides_what_is_learned_from(data: Path, capsys):
     assert main(["label", str(data), "success", "episode_0003", "episode_0002"]) == 0
     assert len(load_demonstrations(data)[0]) == 5
     assert main(["label", str(data), "failure", "episode_0000"]) == 0
-    assert read_bag(data / "episode_0000").label is False
+    assert read_bag(data / "episode_0000").listing.label is False
     assert main(["label", str(data), "failure", "episode_000"]) == 2
     assert "Did you mean 'episode_000" in capsys.readouterr().err
 
@@ -72,7 +73,7 @@ def test_a_split_shares_out_every_episode_once(data: Path, tmp_path: Path, capsy
     assert main(["split", str(data), f"{train}=0.8", f"{test}=0.2", "--seed", "3"]) == 0
     assert sorted(names(train) + names(test)) == names(data) and len(names(test)) == 1
     main(["label", str(train), "failure", names(train)[0]])
-    assert read_bag(data / names(train)[0]).label is not False, "a new label is the copy's alone"
+    assert read_bag(data / names(train)[0]).listing.label is not False, "a new label is the copy's alone"
     assert main(["split", str(data), f"{train}=0.8", f"{test}=0.2"]) == 2
     assert "exists already" in capsys.readouterr().err
     for wrong, said in ((f"{tmp_path / 'a'}=0.5", "add up to 1"), ("half", "no DIR=SHARE")):

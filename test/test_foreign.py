@@ -11,7 +11,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from irl_ros.cli import main
 from irl_ros.data.alignment import SECOND
-from irl_ros.data.bag import load_demonstrations, read_bag, typestore
+from irl_ros.data.bag import read_bag, typestore
+from irl_ros.data.dataset import load_demonstrations
 from test_bag import CONTRACT, HOME, START, TYPES, command, goal_pose, joint_state
 
 STEP, PERIOD = 0.5 * CONTRACT.max_step, CONTRACT.task.period
@@ -67,7 +68,8 @@ def test_a_whole_bag_is_taken_over_byte_for_byte(storage: StoragePlugin, tmp_pat
     said = capsys.readouterr()
     assert "left out: /noise (std_msgs/msg/Bool)" in said.err and "1 episodes" in said.out
     recording = read_bag(tmp_path / "data" / "episode_0000")
-    assert recording.operator == "Ada" and recording.demonstrated_by == "command" and recording.label is None
+    listing = recording.listing
+    assert (listing.operator, listing.demonstrated_by, listing.label) == ("Ada", "command", None)
     kind = "sensor_msgs/msg/JointState"
     again = [bytes(typestore().serialize_cdr(s.message, kind)) for s in recording.samples["joint_states"]]
     assert again == written
@@ -90,7 +92,7 @@ def test_a_long_bag_is_cut_into_its_reaches(how: str, version: int, tmp_path: Pa
     episodes = [read_bag(tmp_path / "data" / f"episode_000{k}") for k in range(2)]
     assert not (tmp_path / "data" / "episode_0002").exists()
     expected = [False, True] if how in ("labels", "times") else [None, None]
-    assert [e.label for e in episodes] == expected
+    assert [e.listing.label for e in episodes] == expected
     assert [len(e.samples["goal_pose"]) for e in episodes] == [1, 1], "the goal was set once, before the first"
     usable, _ = load_demonstrations(tmp_path / "data")
     assert len(usable) == expected.count(None) + expected.count(True)
@@ -106,7 +108,7 @@ def test_other_names_and_no_commands(tmp_path: Path, capsys):
     assert "no topic /joint_states for joint_states" in capsys.readouterr().err
     assert main([*wanted, str(tmp_path / "t.csv"), "--topic", "joint_states=/arm/states", "--hand-guiding"]) == 0
     recording = read_bag(tmp_path / "data" / "episode_0000")
-    assert recording.demonstrated_by == "hand_guiding"
+    assert recording.listing.demonstrated_by == "hand_guiding"
     assert len(load_demonstrations(tmp_path / "data")[0]) == 1
 
 

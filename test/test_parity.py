@@ -23,8 +23,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
 from irl_ros.contract import Contract, share_directory
+from irl_ros.data.dataset import load_demonstrations
 from irl_ros.motion import target_trajectory
-from irl_ros.data.bag import load_demonstrations
 from irl_ros.models.features import Features
 from irl_ros.models.inference import Policy
 from irl_ros_sim.tasks.reach import ReachEnv

@@ -24,7 +24,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from irl_ros import messages
 from irl_ros.contract import Contract, share_directory
 from irl_ros.motion import target_trajectory
-from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.data.bag import read_bag
+from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.recording import EpisodeStates, Refused, SimTime, State, next_episode, unfinished
 from irl_ros.data.repair import repair_directory
 
@@ -201,7 +202,7 @@ def test_record_label_discard_and_load(tmp_path: Path, patient: Path) -> None:
     np.testing.assert_allclose(steps[steps < 3.1], np.round(steps[steps < 3.1]), atol=1e-6)
     assert (np.round(steps) == 1).any()
     recording = read_bag(out / "episode_0000")
-    assert recording.operator == "Ada" and len(recording.samples["command"]) == 25
+    assert recording.listing.operator == "Ada" and len(recording.samples["command"]) == 25
     assert len(recording.samples["goal_pose"]) == 1 and recording.samples["goal_pose"][0].order == 0
 
 
@@ -258,7 +259,7 @@ def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number:
         demonstrate(client, fake, 15)
         assert recorder.stop(number) == 0
     recording = read_bag(tmp_path / "episode_0000")
-    assert recording.interrupted and recording.label is None and len(recording.samples["command"]) > 10
+    assert recording.listing.interrupted and recording.listing.label is None and len(recording.samples["command"]) > 10
 
 
 def test_a_killed_recorder_leaves_earlier_episodes_and_no_half_bag(tmp_path: Path, patient: Path) -> None:
@@ -280,7 +281,7 @@ def test_a_killed_recorder_leaves_earlier_episodes_and_no_half_bag(tmp_path: Pat
             trigger(client, "discard", "second")
         [found], hopeless = repair_directory(tmp_path)
         assert not hopeless and found.bag.name == "episode_0001" and found.messages > 50
-        assert read_bag(found.bag).interrupted
+        assert read_bag(found.bag).listing.interrupted
 
 
 def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -> None:

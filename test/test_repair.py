@@ -12,8 +12,9 @@ from mcap.stream_reader import StreamReader
 from rosbags.rosbag2 import Reader
 
 from irl_ros.cli import main
-from irl_ros.data.bag import BagError, load_demonstrations, read_bag
+from irl_ros.data.bag import BagError, read_bag
 from irl_ros.data.bag_writer import BagWriter, partial_directory
+from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.recording import next_episode
 from irl_ros.data.repair import repair, repair_directory
@@ -52,7 +53,7 @@ def test_a_killed_recording_becomes_a_bag(whole: Path, tmp_path: Path):
     assert kept == all_[: len(kept)] and len(kept) == found.messages > len(all_) // 4
     assert "cannot be followed to its end" in found.lost and not source.exists()
     recording = read_bag(found.bag)
-    assert recording.interrupted and recording.label is None and recording.operator == "Ada"
+    assert recording.listing.interrupted and recording.listing.label is None and recording.listing.operator == "Ada"
     with Reader(found.bag) as reader:
         assert reader.message_count == len(kept)
     assert repair_directory(tmp_path) == ([], [])
@@ -136,7 +137,7 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
             outcomes["found"] += 1
         try:
             found = repair(source)
-            assert set(messages(found.bag)) <= good and read_bag(found.bag).interrupted
+            assert set(messages(found.bag)) <= good and read_bag(found.bag).listing.interrupted
             assert read_bag(found.bag).samples.keys() == TOPICS.keys()
             outcomes["repaired"] += 1
             shutil.rmtree(found.bag)

@@ -30,7 +30,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from irl_ros import messages
 from irl_ros.control.pilot import TAKEOVER_AGE
-from irl_ros.data.bag import load_demonstrations, read_bag
+from irl_ros.data.bag import read_bag
+from irl_ros.data.dataset import load_demonstrations
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes.shadow import Agreement
 
@@ -74,7 +75,7 @@ def test_a_human_takes_over_through_the_gate_and_is_recorded(checkpoint: Path, t
         assert not leads[-1].data
     demonstrations, rejected = load_demonstrations(tmp_path, CONTRACT)
     (episode,) = demonstrations
-    assert not rejected and read_bag(tmp_path / episode.name).label is True
+    assert not rejected and read_bag(tmp_path / episode.name).listing.label is True
     assert 30 <= len(episode) <= 50 and np.abs(episode.actions).max() <= 1.0 + 1e-6
     hand = CONTRACT.field(episode.observations, "end_effector_to_goal")
     assert np.linalg.norm(hand[-1]) < np.linalg.norm(hand[0]) - 0.05, "it goes to the goal, as the policy would not"

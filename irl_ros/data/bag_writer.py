@@ -24,7 +24,8 @@ from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLi
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from irl_ros.contract import COMMAND_ROLES, Contract
-from irl_ros.data.bag import BagError, typestore
+from irl_ros.data.bag import typestore
+from irl_ros.data.listing import BagError, load_yaml
 
 METADATA_VERSION = 8
 """Read by rosbag2 from Humble on; version 9 writes its QoS profiles in a form that Humble refuses."""
@@ -233,7 +234,7 @@ def set_label(directory: Path, label: bool) -> None:
     path = Path(directory) / "metadata.yaml"
     new = path.with_name(".metadata.yaml.new")
     with _writing(path):
-        content = yaml.safe_load(path.read_text())
+        content = load_yaml(path.read_text())
         content["rosbag2_bagfile_information"]["custom_data"]["label"] = json.dumps(label)
         new.write_text(yaml.safe_dump(content, sort_keys=False))
         _sync_path(new)

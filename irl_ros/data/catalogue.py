@@ -12,9 +12,10 @@ import numpy as np
 
 from irl_ros.contract import did_you_mean
 from irl_ros.data.alignment import SECOND, Sample
-from irl_ros.data.bag import BagError, Recording, episode, is_bag, read_bag
+from irl_ros.data.bag import Recording, episode, read_bag
 from irl_ros.data.bag_writer import set_label
 from irl_ros.data.episode import Episode, EpisodeError
+from irl_ros.data.listing import BagError, bags, is_bag
 from irl_ros.kinematics import Kinematics
 
 DROPPED = ".dropped"
@@ -45,18 +46,7 @@ class Entry(NamedTuple):
 def catalogue(directory: Path) -> list[Entry]:
     """Every episode in `directory`, in name order; each is held against its own contract. Raises EpisodeError."""
     kinematics: dict[str, Kinematics] = {}
-    return [_entry(path, kinematics) for path in episodes(directory)]
-
-
-def episodes(directory: Path) -> list[Path]:
-    """Bag directories in a data set, in name order; raises EpisodeError where there is none."""
-    directory = Path(directory).expanduser()
-    if not directory.is_dir():
-        raise EpisodeError(f"no directory {directory}: give one that demonstrations were recorded in")
-    found = [p for p in sorted(directory.iterdir()) if p.is_dir() and not p.name.startswith(".") and is_bag(p)]
-    if not found:
-        raise EpisodeError(f"no episode bag in {directory}; record demonstrations there first")
-    return found
+    return [_entry(path, kinematics) for path in bags(directory)]
 
 
 def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
@@ -66,15 +56,15 @@ def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
         return Entry(path.name, None, f"{error}; `irl_ros repair` may help", 0.0, {}, None)
     problem, usable = "", None
     try:
-        usable = episode(recording, recording.contract, _kinematics(recording, kinematics))
+        usable = episode(recording, recording.listing.contract, _kinematics(recording, kinematics))
     except EpisodeError as error:
-        problem = str(error).removeprefix(f"episode {recording.name}: ")
+        problem = str(error).removeprefix(f"episode {path.name}: ")
     streams = {role: _stream(samples) for role, samples in recording.samples.items()}
-    return Entry(path.name, recording.label, problem, _duration(recording), streams, usable)
+    return Entry(path.name, recording.listing.label, problem, _duration(recording), streams, usable)
 
 
 def _kinematics(recording: Recording, known: dict[str, Kinematics]) -> Kinematics:
-    robot = recording.contract.robot
+    robot = recording.listing.contract.robot
     if robot.urdf not in known:
         known[robot.urdf] = Kinematics(robot)
     return known[robot.urdf]
@@ -127,7 +117,7 @@ def split(directory: Path, parts: Mapping[str, float], seed: int) -> dict[str, l
         raise EpisodeError(f"{', '.join(used)} exists already: name new directories")
     if not targets or min(targets.values()) <= 0 or abs(sum(targets.values()) - 1.0) > 1e-6:
         raise EpisodeError(f"shares must be above 0 and add up to 1, not {', '.join(map(str, targets.values()))}")
-    found = episodes(directory)
+    found = bags(directory)
     order = np.random.default_rng(seed).permutation(len(found))
     ends = np.round(np.cumsum([0.0, *targets.values()]) * len(found)).astype(int)
     given = {}
@@ -150,7 +140,9 @@ def _link(source: str, target: str) -> None:
 
 def _named(directory: Path, names: Sequence[str]) -> list[Path]:
     """The episodes of these names, all of them or EpisodeError."""
-    found = {path.name: path for path in episodes(directory)}
+    if is_bag(directory):
+        raise EpisodeError(f"{directory} is an episode itself: give the directory that it lies in")
+    found = {path.name: path for path in bags(directory)}
     for name in names:
         if name not in found:
             raise EpisodeError(f"{directory} has no episode {name!r}.{did_you_mean(name, tuple(found))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,22 +53,20 @@ class Episode:
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Episodes under one contract; at least one, all of the contract's widths."""
+    """Episodes under one contract; at least one, all of the contract's widths.
+
+    `episodes` is a tuple, or a sequence that reads its episodes when they are asked for and has checked them before:
+    go through it once where once is enough, and keep no more than is needed.
+    """
 
     contract: Contract
-    episodes: tuple[Episode, ...]
+    episodes: Sequence[Episode]
 
     def __post_init__(self) -> None:
-        if not self.episodes:
+        if not len(self.episodes):
             raise EpisodeError("no demonstrations: record or name at least one episode")
-        n, m = self.contract.observation_size, self.contract.action_size
-        for episode in self.episodes:
-            widths = episode.observations.shape[1], episode.actions.shape[1]
-            if widths != (n, m):
-                raise EpisodeError(
-                    f"episode {episode.name}: observations are {widths[0]} wide and actions {widths[1]}; "
-                    f"the contract says {n} and {m}"
-                )
+        for episode in self.episodes if isinstance(self.episodes, tuple) else ():
+            check_widths(episode, self.contract)
 
     @classmethod
     def load(cls, directory: str | Path, contract: Contract | None = None) -> Demonstrations:
@@ -88,3 +86,19 @@ class Demonstrations:
 
     def __iter__(self) -> Iterator[Episode]:
         return iter(self.episodes)
+
+    @property
+    def labels(self) -> list[bool]:
+        """What demonstrators said of those that they labelled."""
+        return [e.success for e in self.episodes if e.success is not None]
+
+
+def check_widths(episode: Episode, contract: Contract) -> None:
+    """Raise EpisodeError where an episode's arrays are not as wide as the contract says."""
+    widths = episode.observations.shape[1], episode.actions.shape[1]
+    expected = contract.observation_size, contract.action_size
+    if widths != expected:
+        raise EpisodeError(
+            f"episode {episode.name}: observations are {widths[0]} wide and actions {widths[1]}; "
+            f"the contract says {expected[0]} and {expected[1]}"
+        )

@@ -19,8 +19,9 @@ from rosbags.rosbag2 import Reader, ReaderError
 from irl_ros import messages
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.alignment import SECOND
-from irl_ros.data.bag import BagError, typestore
+from irl_ros.data.bag import typestore
 from irl_ros.data.bag_writer import BagWriter, usual_qos
+from irl_ros.data.listing import BagError
 from irl_ros.data.recording import next_episode
 
 STILL = 0.02

@@ -21,9 +21,10 @@ from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
 from irl_ros.contract import Contract, ContractError
-from irl_ros.data.bag import BagError, is_bag, read_bag
+from irl_ros.data.bag import read_bag
 from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
 from irl_ros.data.episode import EpisodeError
+from irl_ros.data.listing import BagError, is_bag, load_yaml
 from irl_ros.data.recording import unfinished
 
 BROKEN = ".broken"
@@ -123,7 +124,7 @@ def _description(source: Path) -> dict[str, str]:
             found = json.loads((source / DESCRIPTION).read_text())
         else:
             text = (source / "metadata.yaml").read_text()
-            found = yaml.safe_load(text)["rosbag2_bagfile_information"]["custom_data"]
+            found = load_yaml(text)["rosbag2_bagfile_information"]["custom_data"]
         return {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BagError(

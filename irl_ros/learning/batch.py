@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from irl_ros.contract import Contract
-from irl_ros.data.episode import Demonstrations
+from irl_ros.data.episode import Demonstrations, Episode
 from irl_ros.learning.rollout import Trajectory
 from irl_ros.models.features import Features
+
+PART = 256
+"""Demonstrations whose observations are in memory at once while their features are taken."""
 
 
 class Batch(NamedTuple):
@@ -65,14 +69,22 @@ class Featurizer:
         return self._batch(observations, actions, executed, np.ones_like(executed))
 
     def demonstrations(self, demonstrations: Demonstrations) -> Batch:
-        """Padded to the horizon with their last observation; the padding is not counted, longer ones are cut."""
+        """Padded to the horizon with their last observation; the padding is not counted, longer ones are cut.
+
+        Gone through once and in parts: what is kept of a large data set are its features.
+        """
+        episodes = iter(demonstrations)
+        parts = iter(lambda: list(islice(episodes, PART)), [])
+        return Batch.cat([self._padded(part) for part in parts])
+
+    def _padded(self, episodes: Sequence[Episode]) -> Batch:
         horizon = self._horizon
-        length = np.array([min(len(e), horizon) for e in demonstrations])
+        length = np.array([min(len(e), horizon) for e in episodes])
         steps = np.arange(horizon)
         rows = np.minimum(np.arange(horizon + 1), length[:, None])
-        observations = np.stack([e.observations[r] for e, r in zip(demonstrations, rows)])
+        observations = np.stack([e.observations[r] for e, r in zip(episodes, rows)])
         counted = steps < length[:, None]
-        actions = np.stack([e.actions[np.minimum(steps, n - 1)] for e, n in zip(demonstrations, length)])
+        actions = np.stack([e.actions[np.minimum(steps, n - 1)] for e, n in zip(episodes, length)])
         return self._batch(observations, actions * counted[..., None], counted, counted)
 
     def _batch(

@@ -172,7 +172,7 @@ def train_tabular(
     origin = run_figures(demonstrations, config)
     checkpoint = run.save(result, origin)
     cloned, learned = run.evaluate([run.clone_arrays(), run.policy_arrays(result)])
-    labels = [e.success for e in demonstrations if e.success is not None]
+    labels = demonstrations.labels
     figures = {
         **origin,
         "demonstration_success": float(np.mean(labels)) if labels else None,

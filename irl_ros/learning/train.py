@@ -184,7 +184,7 @@ class _Run:
         self._observer.on_progress(1, {})
         learned = success_figures(rollouts.evaluate(self._policy.arrays(), seeds)) if self._method else cloned
         self._observer.on_progress(2, {})
-        labels = [e.success for e in self._demonstrations if e.success is not None]
+        labels = self._demonstrations.labels
         weights = ("effective_sample_size", "tempered_effective_sample_size", "log_z", "beta")
         return {
             **run_figures(self._demonstrations, self._config),

@@ -13,6 +13,9 @@ from irl_ros.models.features import Features
 from irl_ros.models.inference import reward_from_arrays
 
 KEY = "demonstrated_returns"
+MOST = 200
+"""Demonstrations that yardsticks are made of, spread over all: at every tick a policy's state is compared with all
+their states."""
 Reward = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -21,9 +24,12 @@ def yardsticks(demonstrations: Demonstrations, reward_arrays: Mapping[str, np.nd
     contract = demonstrations.contract
     inputs = Features(contract, contract.task.policy_inputs)
     reward = reward_from_arrays(reward_arrays, contract) if reward_arrays else None
+    count = len(demonstrations)
+    places = np.linspace(0, count - 1, min(count, MOST)).round().astype(int).tolist()
+    shown = [demonstrations.episodes[k] for k in places]
     return {
-        **likeness.calibrate([inputs(e.observations) for e in demonstrations]),
-        **demonstrated_returns(reward, [(e.observations, e.actions) for e in demonstrations]),
+        **likeness.calibrate([inputs(e.observations) for e in shown]),
+        **demonstrated_returns(reward, [(e.observations, e.actions) for e in shown]),
     }
 
 

@@ -1,0 +1,122 @@
+"""What a bag says of itself, in its metadata.yaml alone: enough to list, to filter and to choose, at a millisecond a
+bag, before a message of any is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from irl_ros.contract import Contract
+from irl_ros.data.episode import EpisodeError
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's is ten times as fast; a PyYAML that was built without it has the other."""
+
+
+class BagError(ValueError):
+    """A bag that cannot be written or read; the message names the file and the reason."""
+
+
+class Listing(NamedTuple):
+    """One recorded episode, by its metadata."""
+
+    path: Path
+    file: Path
+    """The MCAP file."""
+    contract: Contract
+    topics: dict[str, str]
+    """Full name by the contract's role."""
+    counts: dict[str, int]
+    """Messages by role."""
+    duration: float
+    """[s] from the first message to the last."""
+    label: bool | None
+    interrupted: bool
+    demonstrated_by: str
+    operator: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing is learned from it, as far as this is known without its messages; else empty."""
+        if self.interrupted:
+            return "the recorder was interrupted before it was stopped"
+        return "labelled as a failure" if self.label is False else ""
+
+
+def bags(directory: Path | str) -> list[Path]:
+    """Bag directories in `directory`, in name order, or itself where it is one; raises EpisodeError where there is
+    none. Hidden ones are unfinished recordings."""
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise EpisodeError(f"no directory {directory}; record demonstrations there first")
+    if is_bag(directory):
+        return [directory]
+    found = [p for p in sorted(directory.iterdir()) if not p.name.startswith(".") and p.is_dir() and is_bag(p)]
+    if not found:
+        raise EpisodeError(f"no episode bag in {directory}; record demonstrations there first")
+    return found
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a directory holds a bag, whole or not."""
+    return (path / "metadata.yaml").exists() or any(path.glob("*.mcap"))
+
+
+def read_listing(directory: Path | str) -> Listing:
+    """What the metadata of a recorder's bag says. Raises BagError."""
+    directory = Path(directory)
+    file, duration, custom = _read_metadata(directory / "metadata.yaml")
+    try:
+        return Listing(
+            directory,
+            file,
+            _contract(custom["contract"]),
+            json.loads(custom["topics"]),
+            json.loads(custom["counts"]),
+            duration,
+            json.loads(custom["label"]),
+            json.loads(custom["interrupted"]),
+            custom["demonstrated_by"],
+            custom.get("operator", ""),
+        )
+    except KeyError as missing:
+        raise BagError(f"{directory}/metadata.yaml: custom_data has no {missing}: not demo_recorder's") from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise BagError(f"{directory}/metadata.yaml: its custom_data is damaged: {error}") from None
+
+
+def load_yaml(text: str) -> Any:
+    """Plain types from YAML; raises yaml.YAMLError."""
+    return yaml.load(text, _LOADER)
+
+
+@lru_cache(maxsize=64)
+def _contract(text: str) -> Contract:
+    """All bags of a session carry the same contract: one object for them all."""
+    contract = Contract.from_dict(json.loads(text))
+    hash(contract)  # what is damaged enough not to be hashable is found here, not by a later cache
+    return contract
+
+
+def _read_metadata(path: Path) -> tuple[Path, float, Mapping[str, str]]:
+    try:
+        information = load_yaml(path.read_text())["rosbag2_bagfile_information"]
+        names = [Path(name).name for name in information["relative_file_paths"]]
+        custom, storage = information.get("custom_data") or {}, information.get("storage_identifier")
+        duration = information["duration"]["nanoseconds"] / 1e9
+    except FileNotFoundError:
+        raise BagError(f"{path} is missing: no complete bag") from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        raise BagError(f"{path}: no rosbag2 metadata: {error!r}") from None
+    if storage != "mcap" or len(names) != 1:
+        raise BagError(f"{path}: only bags of one MCAP file are read, this one has {len(names)} of {storage!r}")
+    return path.parent / names[0], duration, custom
