@@ -129,6 +129,16 @@ def test_metadata_says_what_was_recorded(tmp_path: Path) -> None:
         assert reader.message_count == 361
 
 
+def test_bags_from_before_there_was_a_seal_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "episode_0000", periods=11)
+    content = yaml.safe_load((path / "metadata.yaml").read_text())
+    assert len(content["rosbag2_bagfile_information"]["custom_data"].pop("digest")) == 64
+    (path / "metadata.yaml").write_text(yaml.safe_dump(content))
+    assert read_bag(path).listing.label is True
+    set_label(path, False)
+    assert read_bag(path).listing.label is False
+
+
 def test_a_bag_has_its_name_only_when_complete(tmp_path: Path) -> None:
     bag = BagWriter(tmp_path / "episode_0000", CONTRACT, TOPICS)
     for _ in range(1000):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import shutil
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +18,7 @@ from rosbags.rosbag2 import Reader
 
 from irl_ros.cli import main
 from irl_ros.data.bag import BagError, read_bag
-from irl_ros.data.bag_writer import BagWriter, partial_directory
+from irl_ros.data.bag_writer import BagWriter, partial_directory, set_label
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.recording import next_episode
@@ -21,6 +26,9 @@ from irl_ros.data.repair import repair, repair_directory
 from test_bag import CONTRACT, TOPICS, write
 
 PERIODS = 150
+COUNTS = {"joint_states": 300, "command": 60, "goal_pose": 1}
+"""Messages of a bag of 60 periods."""
+GIB = 1024**3
 
 
 def messages(directory: Path) -> list[tuple[str, int, bytes]]:
@@ -97,6 +105,23 @@ def test_a_damaged_chunk_costs_its_own_messages_alone(whole: Path, tmp_path: Pat
     assert repair_directory(tmp_path) == ([], []), "what has a repair is not repaired again"
 
 
+@pytest.mark.parametrize("metadata", [None, "", "changed"])
+def test_damaged_metadata_is_made_again_from_what_the_file_repeats(whole: Path, tmp_path: Path, metadata: str | None):
+    copy = tmp_path / whole.name
+    shutil.copytree(whole, copy)
+    text = (copy / "metadata.yaml").read_text()
+    changed = text.replace('"rate": 20.0', '"rate": 28.0')  # one bit, and sound JSON
+    assert changed != text
+    (copy / "metadata.yaml").unlink() if metadata is None else (copy / "metadata.yaml").write_text(metadata and changed)
+    with pytest.raises(BagError, match="metadata.yaml"):
+        read_bag(copy)
+    with pytest.raises(BagError, match="metadata.yaml"):
+        set_label(copy, True)
+    [found], hopeless = repair_directory(tmp_path)
+    assert not hopeless and not found.lost and messages(found.bag) == messages(whole)
+    assert read_bag(found.bag).listing.contract == CONTRACT
+
+
 def test_what_cannot_be_repaired_is_told(whole: Path, tmp_path: Path, capsys):
     with pytest.raises(EpisodeError, match="no directory"):
         repair_directory(tmp_path / "nowhere")
@@ -111,40 +136,78 @@ def test_what_cannot_be_repaired_is_told(whole: Path, tmp_path: Path, capsys):
     assert empty.exists()
 
 
-def test_truncated_or_flipped_anywhere_no_corrupt_message_is_accepted(whole: Path, tmp_path: Path):
-    mutate(whole, tmp_path, 24)
+def test_truncated_or_flipped_anywhere_no_corrupt_message_is_accepted(tmp_path: Path):
+    judge(mutate(tmp_path, range(24)), 24)
 
 
 @pytest.mark.full
-def test_a_thousand_truncations_and_flips(whole: Path, tmp_path: Path):
-    mutate(whole, tmp_path, 1000)
+def test_a_thousand_truncations_and_flips(tmp_path: Path):
+    """In processes of their own: what they take of memory is theirs alone."""
+    shares = [(tmp_path / str(k), range(250 * k, 250 * (k + 1))) for k in range(4)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        outcomes = sum(pool.map(mutate, *zip(*shares), timeout=1200), Counter())
+        peak = max(pool.map(peak_memory, range(2)))
+    judge(outcomes, 1000)
+    assert peak < GIB, f"{peak / GIB:.2f} GiB"
 
 
-def mutate(whole: Path, tmp_path: Path, count: int) -> None:
-    rng, content = np.random.default_rng(0), next(whole.glob("*.mcap")).read_bytes()
-    good, outcomes = set(messages(whole)), {"found": 0, "repaired": 0, "refused": 0}
-    for k in range(count):
-        source = tmp_path / f"episode_{k:04d}"
-        shutil.copytree(whole, source)
-        place = int(rng.integers(len(content)))
-        flipped = bytes([content[place] ^ (1 << int(rng.integers(8)))])
-        damaged = content[:place] if k % 2 else content[:place] + flipped + content[place + 1 :]
-        next(source.glob("*.mcap")).write_bytes(damaged)
-        try:
-            read_bag(source)
-            assert messages(source) == messages(whole), "what is read is right, or it is refused"
-        except BagError:
-            outcomes["found"] += 1
-        try:
-            found = repair(source)
-            assert set(messages(found.bag)) <= good and read_bag(found.bag).listing.interrupted
-            assert read_bag(found.bag).samples.keys() == TOPICS.keys()
-            outcomes["repaired"] += 1
-            shutil.rmtree(found.bag)
-        except BagError:
-            outcomes["refused"] += 1
+def mutate(directory: Path, places: Iterable[int]) -> Counter:
+    """What became of a bag that was cut short or got a flipped bit, once for each of `places`: mostly somewhere among
+    the messages, each fifth time in metadata.yaml."""
+    whole = write(directory, "whole", 60)
+    content = {path.name: path.read_bytes() for path in whole.iterdir()}
+    metadata, file = sorted(content, key=lambda name: name.endswith("mcap"))
+    right, outcomes = messages(whole), Counter()
+    for k in places:
+        rng, name = np.random.default_rng(k), metadata if k % 5 == 0 else file
+        source = directory / f"episode_{k:04d}"
+        source.mkdir()
+        for each, data in content.items():
+            (source / each).write_bytes(data)
+        (source / name).write_bytes(damaged(content[name], rng, cut=k % 2 == 1))
+        outcomes[read(source, right)] += 1
+        outcomes[repaired(source, right)] += 1
         shutil.rmtree(source)
+    return outcomes
+
+
+def damaged(content: bytes, rng: np.random.Generator, cut: bool) -> bytes:
+    place = int(rng.integers(len(content)))
+    if cut:
+        return content[:place]
+    flipped = content[place] ^ (1 << int(rng.integers(8)))
+    return content[:place] + bytes([flipped]) + content[place + 1 :]
+
+
+def read(source: Path, right: list) -> str:
+    try:
+        recording = read_bag(source)
+    except BagError:
+        return "found"
+    assert messages(source) == right and {r: len(s) for r, s in recording.samples.items()} == COUNTS
+    return "read"
+
+
+def repaired(source: Path, right: list) -> str:
+    try:
+        bag = repair(source).bag
+    except BagError:
+        return "refused"
+    assert set(messages(bag)) <= set(right)
+    recording = read_bag(bag)
+    assert recording.listing.interrupted and recording.samples.keys() == TOPICS.keys()
+    shutil.rmtree(bag)
+    return "repaired"
+
+
+def judge(outcomes: Counter, count: int) -> None:
     assert outcomes["found"] > 0.8 * count and outcomes["repaired"] > count / 2, outcomes
+    assert outcomes["found"] + outcomes["read"] == outcomes["repaired"] + outcomes["refused"] == count
+
+
+def peak_memory(_: int) -> int:
+    """[bytes] that this process has taken at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_a_repaired_demonstration_is_named_among_those_not_used(whole: Path, tmp_path: Path):

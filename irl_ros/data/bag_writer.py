@@ -25,7 +25,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.bag import typestore
-from irl_ros.data.listing import BagError, load_yaml
+from irl_ros.data.listing import BagError, load_yaml, read_listing, seal
 
 METADATA_VERSION = 8
 """Read by rosbag2 from Humble on; version 9 writes its QoS profiles in a form that Humble refuses."""
@@ -156,7 +156,7 @@ class BagWriter:
             "operator": operator,
         }
         path = self.partial / DESCRIPTION
-        path.write_text(json.dumps(self._custom))
+        path.write_text(json.dumps(seal(self._custom)))
         _sync_path(path)
         _sync_path(self.partial)
 
@@ -184,7 +184,7 @@ class BagWriter:
     def save(self, label: bool | None, interrupted: bool = False) -> Path:
         """Complete the bag and give it its final name, which is returned."""
         found = {"counts": self.counts, "label": label, "interrupted": interrupted}
-        custom = {**self._custom, **{key: json.dumps(value) for key, value in found.items()}}
+        custom = seal({**self._custom, **{key: json.dumps(value) for key, value in found.items()}})
         with _writing(self.partial):
             for key, value in custom.items():
                 self._writer.set_custom_data(key, value)
@@ -230,12 +230,14 @@ def _sync_path(path: Path) -> None:
 
 
 def set_label(directory: Path, label: bool) -> None:
-    """Label a bag that is already saved."""
+    """Label a bag that is already saved. Raises BagError, where its metadata is damaged too."""
+    read_listing(directory)
     path = Path(directory) / "metadata.yaml"
     new = path.with_name(".metadata.yaml.new")
     with _writing(path):
         content = load_yaml(path.read_text())
-        content["rosbag2_bagfile_information"]["custom_data"]["label"] = json.dumps(label)
+        information = content["rosbag2_bagfile_information"]
+        information["custom_data"] = seal({**information["custom_data"], "label": json.dumps(label)})
         new.write_text(yaml.safe_dump(content, sort_keys=False))
         _sync_path(new)
         new.replace(path)

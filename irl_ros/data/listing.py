@@ -3,6 +3,7 @@ bag, before a message of any is read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,6 +17,8 @@ from irl_ros.data.episode import EpisodeError
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's is ten times as fast; a PyYAML that was built without it has the other."""
+
+DIGEST = "digest"
 
 
 class BagError(ValueError):
@@ -76,6 +79,7 @@ def read_listing(directory: Path | str) -> Listing:
     directory = Path(directory)
     file, duration, custom = _read_metadata(directory / "metadata.yaml")
     try:
+        check_seal(custom)
         return Listing(
             directory,
             file,
@@ -92,6 +96,19 @@ def read_listing(directory: Path | str) -> Listing:
         raise BagError(f"{directory}/metadata.yaml: custom_data has no {missing}: not demo_recorder's") from None
     except (ValueError, AttributeError, TypeError) as error:
         raise BagError(f"{directory}/metadata.yaml: its custom_data is damaged: {error}") from None
+
+
+def seal(custom: Mapping[str, str]) -> dict[str, str]:
+    """`custom` with a checksum of all its entries: metadata.yaml and recording.json themselves have none."""
+    plain = {key: value for key, value in custom.items() if key != DIGEST}
+    text = json.dumps(plain, sort_keys=True)
+    return {**plain, DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_seal(custom: Mapping[str, str]) -> None:
+    """Raise ValueError where an entry has changed since :func:`seal`. Older bags, and others' tools, have no seal."""
+    if DIGEST in custom and custom != seal(custom):
+        raise ValueError("its entries do not fit their checksum")
 
 
 def load_yaml(text: str) -> Any:

@@ -10,12 +10,13 @@ import json
 import shutil
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from mcap.exceptions import McapError
-from mcap.records import Channel, Chunk, McapRecord, Message
+from mcap.records import Channel, Chunk, McapRecord, Message, Metadata
 from mcap.stream_reader import StreamReader, breakup_chunk
 from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
@@ -24,7 +25,7 @@ from irl_ros.contract import Contract, ContractError
 from irl_ros.data.bag import read_bag
 from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
 from irl_ros.data.episode import EpisodeError
-from irl_ros.data.listing import BagError, is_bag, load_yaml
+from irl_ros.data.listing import DIGEST, BagError, check_seal, is_bag, load_yaml
 from irl_ros.data.recording import unfinished
 
 BROKEN = ".broken"
@@ -44,10 +45,12 @@ class Repaired(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Messages and channels of intact chunks, and what was wrong. What stands outside a chunk has no checksum."""
+    """Messages and channels of intact chunks, the metadata that the file repeats, and what was wrong. What stands
+    outside a chunk has no checksum."""
 
     messages: list[Message]
     channels: dict[int, Channel]
+    metadata: list[str]
     faults: list[str]
 
 
@@ -71,8 +74,8 @@ def repair(source: Path) -> Repaired:
 
     It is marked as interrupted and has no label. Raises BagError where nothing can be made of it.
     """
-    described = _description(source)
     found = _salvage(_file(source))
+    described = _description(source, found.metadata)
     if not found.messages:
         raise BagError(f"{source}: no message in it is intact ({'; '.join(found.faults) or 'it is empty'})")
     final, kept = _destination(source)
@@ -117,20 +120,37 @@ def _destination(source: Path) -> tuple[Path, Path]:
     return source.with_name(plain), source.with_name(f".{plain}{BROKEN}")
 
 
-def _description(source: Path) -> dict[str, str]:
-    """Contract, topics, demonstrated_by and operator of a recording, as its writer noted them."""
-    try:
-        if (source / DESCRIPTION).is_file():
-            found = json.loads((source / DESCRIPTION).read_text())
-        else:
-            text = (source / "metadata.yaml").read_text()
-            found = load_yaml(text)["rosbag2_bagfile_information"]["custom_data"]
-        return {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise BagError(
-            f"{source}: neither {DESCRIPTION} nor metadata.yaml says what was recorded ({error!r}); of an older "
-            "recording, or damaged"
-        ) from None
+def _description(source: Path, repeated: list[str]) -> dict[str, str]:
+    """Contract, topics, demonstrated_by and operator of a recording, as its writer noted them: beside the file, or in
+    it, of which `repeated` is what was found."""
+    said = []
+    for read in (_noted, _metadata, *(partial(_custom, text) for text in repeated)):
+        try:
+            found = read(source)
+            check_seal(found)
+            return {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            said.append(repr(error))
+    raise BagError(
+        f"{source}: neither {DESCRIPTION} nor metadata.yaml says what was recorded ({'; '.join(said)}); of an older "
+        "recording, or damaged"
+    )
+
+
+def _noted(source: Path) -> Any:
+    return json.loads((source / DESCRIPTION).read_text())
+
+
+def _metadata(source: Path) -> Any:
+    return load_yaml((source / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
+
+
+def _custom(text: str, _source: Path) -> Any:
+    """Of the metadata that an MCAP file repeats: without a seal there is nothing to trust it by."""
+    found = load_yaml(text)["custom_data"]
+    if DIGEST not in found:
+        raise KeyError(DIGEST)
+    return found
 
 
 def _file(source: Path) -> Path:
@@ -141,8 +161,10 @@ def _file(source: Path) -> Path:
 
 
 def _salvage(file: Path) -> _Found:
-    found = _Found([], {}, [])
+    found = _Found([], {}, [], [])
     for record in _records(file, found.faults):
+        if isinstance(record, Metadata) and record.name == "rosbag2":
+            found.metadata.append(record.metadata.get("serialized_metadata", ""))
         try:
             inside = breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else []
         except _DAMAGE as error:
@@ -169,8 +191,9 @@ def _said(error: Exception) -> str:
 def _write(final: Path, described: dict[str, str], found: _Found) -> tuple[Path, int]:
     try:
         contract, names = Contract.from_dict(json.loads(described["contract"])), json.loads(described["topics"])
+        _ = [contract.topics[role] for role in names]
     except (ContractError, ValueError, KeyError, TypeError) as error:
-        raise BagError(f"{final}: its contract cannot be read: {error}") from None
+        raise BagError(f"{final}: its contract and topics cannot be read: {error!r}") from None
     by_topic = {channel.topic: channel for channel in found.channels.values()}
     topics = {role: (name, _qos(by_topic.get(name), contract, role)) for role, name in names.items()}
     bag = BagWriter(final, contract, topics, described["demonstrated_by"], described["operator"])
