@@ -16,6 +16,7 @@ from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, Field, Task
 from irl_ros.data.episode import Episode
 from irl_ros.models.inference import Reward
+from irl_ros.models.slices import reward_slice
 from irl_ros.report import RunError, playback, write_report
 from irl_ros.report import run as run_module
 from irl_ros.report.run import wilson
@@ -311,7 +312,7 @@ def test_the_slice_is_the_reward_of_resting_at_the_offset(contract):
     arrays = {"cost.0.weight": np.eye(1, 4), "cost.0.bias": np.zeros(1), "A": np.eye(1), "b": np.zeros(1)}
     learned = Reward.from_arrays({**arrays, "w_u": np.array(0.0), "bound": np.array(1e9)}, contract)
     observation = handmade.demonstrations(contract, count=1)[0][-1]
-    found = playback.reward_slice(learned, contract, observation, ("z", "x"), 0.3, n=7)
+    found = reward_slice(learned, contract, observation, ("z", "x"), 0.3, n=7)
     expected = -np.tanh(np.linspace(-0.3, 0.3, 7) / 0.2) ** 2
     np.testing.assert_allclose(found.rewards, np.repeat(expected[:, None], 7, 1), rtol=1e-6)
 
@@ -322,7 +323,7 @@ def test_an_object_takes_the_end_effector_along(feature: str, slope: float):
     contract = dataclasses.replace(Contract.load("", "push"), task=task)
     arrays = {"cost.0.weight": np.eye(1, 3), "cost.0.bias": np.zeros(1), "A": np.eye(1), "b": np.zeros(1)}
     learned = Reward.from_arrays({**arrays, "w_u": np.array(0.0), "bound": np.array(1e9)}, contract)
-    found = playback.reward_slice(learned, contract, np.zeros(contract.observation_size), ("x", "y"), 0.3, n=7)
+    found = reward_slice(learned, contract, np.zeros(contract.observation_size), ("x", "y"), 0.3, n=7)
     assert found.thing == "object"
     expected = -np.tanh(slope * np.linspace(-0.3, 0.3, 7)) ** 2
     np.testing.assert_allclose(found.rewards, np.repeat(expected[None], 7, 0), rtol=1e-6)

@@ -41,7 +41,7 @@ class SilentObserver:
 
 
 class ProgressObserver(SilentObserver):
-    """A progress bar per phase on stderr, with the figures that say whether learning is healthy."""
+    """On stderr a progress bar per phase, and above it a line per iteration that says whether learning is healthy."""
 
     _SHOWN = {
         "reward gap": "health/reward_gap",
@@ -54,26 +54,32 @@ class ProgressObserver(SilentObserver):
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._said: set[str] = set()
+        self._figures: list[str] = []
 
     def on_phase(self, name: str, total: int) -> None:
         self.close()
         self._bar = tqdm(total=total, desc=name, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
-        shown = {name: f"{metrics[key]:.3g}" for name, key in self._SHOWN.items() if key in metrics}
-        if shown:
-            self._bar.set_postfix(shown, refresh=False)
+        self._figures = [f"{name} {metrics[key]:.3g}" for name, key in self._SHOWN.items() if key in metrics]
         self._bar.update(done - self._bar.n)
 
     def on_health(self, findings: Sequence[Finding], converged: bool) -> None:
-        """Each finding once, above the bar."""
-        lines = {f.name: f"{f.level}: {f.sentence}" for f in findings if f.active}
+        """A line of the iteration's figures and its health, above the bar; each finding's whole sentence once."""
+        now = [finding for finding in findings if finding.active]
+        for finding in now:
+            self._say(finding.name, f"{finding.level}: {finding.sentence}")
         if converged:
-            lines["converged"] = "note: learning has converged by the health figures"
-        for name, line in lines.items():
-            if name not in self._said:
-                self._said.add(name)
-                tqdm.write(line, file=sys.stderr)
+            self._say("converged", "note: learning has converged by the health figures")
+        health = "converged" if converged else "healthy so far"
+        if now:
+            health = ", ".join(f"{finding.level}: {finding.name}" for finding in now)
+        tqdm.write(" · ".join([f"iteration {self._bar.n} of {self._bar.total}", *self._figures, health]), file=sys.stderr)
+
+    def _say(self, name: str, line: str) -> None:
+        if name not in self._said:
+            self._said.add(name)
+            tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """End the bar of the last phase."""

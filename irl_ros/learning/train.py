@@ -23,6 +23,7 @@ import torch
 from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import Contract
 from irl_ros.data.episode import Demonstrations
+from irl_ros.learning.album import Album
 from irl_ros.learning.batch import Featurizer
 from irl_ros.learning.bc import clone
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
@@ -104,9 +105,10 @@ class _Run:
         if resume:
             self._load()
         log = MetricsLog(self._training, keep=self._iteration)
+        album = Album(self._demonstrations, self._batch, log.writer)
         with Rollouts(_env(self._contract, self._config), self._config.workers) as rollouts:
             before = self._seconds
-            cancelled = self._learn(rollouts, log, lambda: before + time.monotonic() - start)
+            cancelled = self._learn(rollouts, log, album, lambda: before + time.monotonic() - start)
             log.close()
             if cancelled:
                 return Result(None, cancelled=True)
@@ -143,15 +145,16 @@ class _Run:
         )
         self._observer.on_progress(1, {})
 
-    def _learn(self, rollouts: Rollouts, log: MetricsLog, elapsed: Callable[[], float]) -> bool:
+    def _learn(self, rollouts: Rollouts, log: MetricsLog, album: Album, elapsed: Callable[[], float]) -> bool:
         """Iterate to the end; True when the observer stopped it. Either way the resume state is on disk."""
         self._observer.on_phase("learn", self._iterations)
         self._observer.on_progress(self._iteration, {})
-        while self._iteration < self._iterations and not self._stops():
+        ends_early = self._config.stop_when_converged
+        while self._iteration < self._iterations and not (ends_early and self._monitor.converged):
             if self._observer.should_stop():
                 self._save(elapsed())
                 return True
-            metrics = self._iterate(rollouts)
+            metrics = self._iterate(rollouts, album)
             self._iteration += 1
             self._last = {**metrics, "environment_steps": float(self._iteration * self._steps_per_iteration)}
             log.write(self._iteration, self._last)
@@ -159,21 +162,21 @@ class _Run:
                 self._save(elapsed())
             self._observer.on_progress(self._iteration, self._last)
             self._observer.on_health(self._monitor.health.findings, self._monitor.converged)
+        album.close()
         self._seconds = elapsed()
         return False
 
-    def _stops(self) -> bool:
-        return self._config.stop_when_converged and self._monitor.converged
-
-    def _iterate(self, rollouts: Rollouts) -> dict[str, float]:
+    def _iterate(self, rollouts: Rollouts, album: Album) -> dict[str, float]:
         generator = self._generator(self._iteration + 1)
         first = self._iteration * self._config.batch_episodes
         seeds = [episode_seed(self._config.seed, first + k) for k in range(self._config.batch_episodes)]
-        samples = self._featurizer.trajectories(rollouts.sample(self._policy.arrays(), seeds))
+        trajectories = rollouts.sample(self._policy.arrays(), seeds)
+        samples = self._featurizer.trajectories(trajectories)
         metrics = self._method.update(samples, self._policy, self._iteration, generator)
         with torch.no_grad():
             reward = self._method.policy_reward(samples, self._policy)
         metrics.update(self._step.improve(samples, reward, self._iteration == 0, generator))
+        album.observe(self._iteration + 1, trajectories, samples, self._method)
         return {**metrics, **self._monitor.observe(self._method, samples, self._policy, metrics)}
 
     def _evaluate(self, rollouts: Rollouts) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from irl_ros.models.slices import Slice
 from irl_ros.report.run import Proportion
 
 DEMONSTRATION, POLICY, GOAL = "#E69F00", "#0072B2", "#009E73"
@@ -39,18 +40,6 @@ CURVES = (
     Curve("KL of a policy step", {"kl": ""}, "nats"),
     Curve("policy entropy", {"entropy": ""}, "nats"),
 )
-
-
-class Slice(NamedTuple):
-    """A reward over offsets of `thing` from the goal.
-
-    offsets (k,) [m] along both axes, named in `axes`; rewards (k, k), first index along the second axis.
-    """
-
-    thing: str
-    axes: tuple[str, str]
-    offsets: np.ndarray
-    rewards: np.ndarray
 
 
 def success_bars(rows: Sequence[Proportion]) -> Figure:

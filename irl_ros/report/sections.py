@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from irl_ros.contract import Contract
+from irl_ros.models.slices import PLANES, Slice, moved_thing, reward_slice
 from irl_ros.models.tables import TablePolicy, TableReward
 from irl_ros.report import figures, maps, playback
 from irl_ros.report.exhibition import Exhibition, Section, missing, table
 from irl_ros.report.health import health
 from irl_ros.report.run import Run
 
-PLANES = (("x", "z"), ("x", "y"))
 NO_REWARD = "This method learns no reward."
 DISTANCE_IS_THE_TASK = ("irl_ros/Reach-v0", "irl_ros/PlanarReach-v0")
 """Env ids whose true reward is minus the distance to the goal; elsewhere it is a comparison and no more."""
@@ -108,7 +108,7 @@ def reward(show: Exhibition) -> Section:
     body = f"<p>The reward sees: {features}.</p>"
     note = closeness_to_true_reward(contract)
     body += f'<p class="note">{escape(note)}</p>' if note else ""
-    if playback.moved_thing(contract) is None:
+    if moved_thing(contract) is None:
         body += missing("Drawn for observations that have the field end_effector_to_goal or object_to_goal.")
     else:
         body += _slices(show) if show.groups else show.absent
@@ -136,13 +136,13 @@ def _grid_reward(show: Exhibition) -> Section:
 
 def _slices(show: Exhibition) -> str:
     contract = show.run.contract
-    thing = playback.moved_thing(contract)
+    thing = moved_thing(contract)
     to_goal = contract.slices[f"{thing}_to_goal"]
     episodes = next(iter(show.groups.values()))  # demonstrations, if there are any
     farthest = max(np.abs(e.observations[:, to_goal]).max() for e in episodes)
     extent = max(0.1, float(np.ceil(farthest / 0.05) * 0.05))
     template = episodes[0].observations[-1]
-    slices = [playback.reward_slice(show.reward, contract, template, plane, extent) for plane in PLANES]
+    slices = [reward_slice(show.reward, contract, template, plane, extent) for plane in PLANES]
     tracks = [-e.observations[:, to_goal] for e in show.run.demonstrations]
     best = max(slices, key=lambda s: s.rewards.max())
     peak = _distance(best).ravel()[best.rewards.argmax()]
@@ -156,12 +156,12 @@ def _slices(show: Exhibition) -> str:
     return show.picture("reward", figures.reward_slices(slices, tracks, beside), caption)
 
 
-def _distance(slice_: figures.Slice) -> np.ndarray:
+def _distance(slice_: Slice) -> np.ndarray:
     """Distance [m] to the goal of every point of the slice, shape (k, k)."""
     return np.hypot(*np.meshgrid(slice_.offsets, slice_.offsets))
 
 
-def _agreement(slices: Sequence[figures.Slice]) -> float:
+def _agreement(slices: Sequence[Slice]) -> float:
     """Spearman's rank correlation of the learned reward and minus the distance."""
     learned = np.concatenate([s.rewards.ravel() for s in slices])
     true = -np.concatenate([_distance(s).ravel() for s in slices])
@@ -189,7 +189,7 @@ def along(show: Exhibition) -> Section:
         return Section("along", title, show.absent)
     series = {name: [playback.rewards(show.reward, e) for e in some] for name, some in show.groups.items()}
     panels = {"learned reward per control period": series}
-    if (thing := playback.moved_thing(contract)) is not None:
+    if (thing := moved_thing(contract)) is not None:
         field = contract.slices[f"{thing}_to_goal"]
         panels[f"distance from {thing.replace('_', ' ')} to goal [m]"] = {
             name: [np.linalg.norm(e.observations[:, field], axis=-1) for e in some]
