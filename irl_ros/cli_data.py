@@ -160,7 +160,8 @@ def _import(options: argparse.Namespace) -> int:
         raise EpisodeError(str(error)) from None
     for topic in bag.left_out:
         print(f"left out: {topic}", file=sys.stderr)
-    print(f"{len(written)} episodes in {options.out}, by {who.replace('_', ' ')}: {', '.join(p.name for p in written)}")
+    count = "1 episode" if len(written) == 1 else f"{len(written)} episodes"
+    print(f"{count} in {options.out}, by {who.replace('_', ' ')}: {', '.join(p.name for p in written)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from irl_ros.cli import main
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import read_bag, typestore
 from irl_ros.data.dataset import load_demonstrations
-from test_bag import CONTRACT, HOME, START, TYPES, command, goal_pose, joint_state
+from irl_ros.data.foreign import MARGIN, Cut, Foreign, by_events, by_pauses, by_table, read_foreign
+from irl_ros.data.listing import BagError
+from foreign_forms import BAGS, PERIODS
+from test_bag import CONTRACT, HOME, START, TYPES, command, goal_pose, joint_state, write
 
 STEP, PERIOD = 0.5 * CONTRACT.max_step, CONTRACT.task.period
 MOVES = ((0.0, 1.5), (4.0, 5.5))
@@ -66,7 +70,7 @@ def test_a_whole_bag_is_taken_over_byte_for_byte(storage: StoragePlugin, tmp_pat
     written = record(tmp_path / "bag", storage)
     assert main(["import", str(tmp_path / "bag"), "--out", str(tmp_path / "data"), "--operator", "Ada"]) == 0
     said = capsys.readouterr()
-    assert "left out: /noise (std_msgs/msg/Bool)" in said.err and "1 episodes" in said.out
+    assert "left out: /noise (std_msgs/msg/Bool)" in said.err and "1 episode in" in said.out
     recording = read_bag(tmp_path / "data" / "episode_0000")
     listing = recording.listing
     assert (listing.operator, listing.demonstrated_by, listing.label) == ("Ada", "command", None)
@@ -110,6 +114,87 @@ def test_other_names_and_no_commands(tmp_path: Path, capsys):
     recording = read_bag(tmp_path / "data" / "episode_0000")
     assert recording.listing.demonstrated_by == "hand_guiding"
     assert len(load_demonstrations(tmp_path / "data")[0]) == 1
+
+
+FORMS = {"humble": (5, "sqlite3"), "kilted": (9, "mcap")}
+
+
+@pytest.mark.parametrize("distribution", FORMS)
+def test_the_forms_of_humble_and_of_kilted_are_read(distribution: str, tmp_path: Path, capsys):
+    bag = BAGS / distribution
+    about = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert (about["version"], about["storage_identifier"]) == FORMS[distribution] and not about.get("custom_data")
+    assert main(["import", str(bag), "--out", str(tmp_path)]) == 0
+    assert "left out: /wrist/force (gripper_vendor/msg/ForceTorque)" in capsys.readouterr().err
+    [episode] = load_demonstrations(tmp_path)[0]
+    assert len(episode) == PERIODS
+    np.testing.assert_allclose(episode.actions, 0.5, atol=1e-6)
+    expected = HOME + STEP * np.arange(PERIODS + 1)[:, None]
+    np.testing.assert_array_equal(CONTRACT.field(episode.observations, "joint_position"), expected)
+
+
+def test_calls_of_services_cut_by_their_names(tmp_path: Path):
+    """Each call leaves four messages, of a type that nobody here knows."""
+    calls = ["--events", "demo_recorder/start", "demo_recorder/stop"]
+    assert main(["import", str(BAGS / "kilted"), "--out", str(tmp_path), *calls]) == 0
+    [path] = tmp_path.iterdir()
+    times = [s.time for s in read_bag(path).samples["joint_states"]]
+    assert times[0] == START + SECOND // 20, "from the answer to start on"
+    assert times[-1] == START + 12 * SECOND // 20, "to the call of stop"
+
+
+def test_what_was_started_twice_begins_with_the_second():
+    marks = {"start": [(10, b""), (20, b""), (70, b"")], "stop": [(40, b""), (41, b""), (60, b""), (90, b"")]}
+    bag = Foreign(Path(), 0, 100, {}, {}, {}, marks, ())
+    assert by_events(bag, "start", "stop") == [Cut(20, 40), Cut(70, 90)]
+
+
+def test_an_encoder_that_trembles_at_1_khz_stands_still(tmp_path: Path):
+    rng, states = np.random.default_rng(0), []
+    for k in range(4000):
+        moved = STEP * 20 * np.clip(k / 1000 - 1.5, 0.0, 1.0)
+        states.append((START + k * SECOND // 1000, joint_state(HOME + moved + rng.normal(0.0, 2e-4, 7), k / 1000)))
+    bag = Foreign(tmp_path, states[0][0], states[-1][0], {"joint_states": states}, {}, {}, {}, ())
+    [cut] = by_pauses(bag, CONTRACT, 1.0)
+    assert (cut.start - START) / SECOND == pytest.approx(1.5 - MARGIN, abs=0.1)
+    assert (cut.end - START) / SECOND == pytest.approx(2.5 + MARGIN, abs=0.1)
+
+
+def test_a_table_may_count_from_1970(tmp_path: Path):
+    bag = Foreign(tmp_path, START, START + 9 * SECOND, {}, {}, {}, {}, ())
+    (tmp_path / "t.csv").write_text(f"{START / SECOND + 1.5},{START / SECOND + 4},1\n1.5,4,1\n")
+    assert by_table(bag, tmp_path / "t.csv") == [Cut(START + 3 * SECOND // 2, START + 4 * SECOND, True)] * 2
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_a_foreign_bag_that_lost_or_changed_something_is_refused(checksums: bool, tmp_path: Path):
+    """sqlite3 has no checksums: there a flipped bit within a message is found only where it is no message any more."""
+    whole = write(tmp_path, "whole", 40) if checksums else BAGS / "humble"
+    rng, expected, refused = np.random.default_rng(0), read_foreign(whole, CONTRACT).streams, 0
+    for k in range(40):
+        bag = tmp_path / f"bag_{k}"
+        shutil.copytree(whole, bag)
+        file = next(p for p in bag.iterdir() if p.suffix != ".yaml")
+        content = bytearray(file.read_bytes())
+        place = int(rng.integers(len(content)))
+        content[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(content[:place] if k % 2 else content)
+        try:
+            streams = read_foreign(bag, CONTRACT).streams
+            assert streams == expected or not checksums
+            assert {r: len(s) for r, s in streams.items()} == {r: len(s) for r, s in expected.items()}
+        except BagError:
+            refused += 1
+    assert refused > (35 if checksums else 20)
+
+
+def test_metadata_that_promises_more_than_there_is(tmp_path: Path, capsys):
+    bag = tmp_path / "bag"
+    shutil.copytree(BAGS / "humble", bag)
+    text = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(text.replace("message_count: 14", "message_count: 15"))
+    assert main(["import", str(bag), "--out", str(tmp_path / "data")]) == 2
+    assert "14 messages on /joint_states, its metadata says 15" in capsys.readouterr().err
 
 
 def test_refusals_say_what_is_wrong(tmp_path: Path, capsys):

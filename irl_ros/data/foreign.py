@@ -7,14 +7,16 @@ that stand in the bag; what the contract does not name is left out, by name.
 from __future__ import annotations
 
 import csv
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from mcap.stream_reader import StreamReader
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
 from irl_ros import messages
 from irl_ros.contract import COMMAND_ROLES, Contract
@@ -26,6 +28,12 @@ from irl_ros.data.recording import next_episode
 
 STILL = 0.02
 """[rad/s] A joint slower than this stands still."""
+SPEED_OVER = 0.1
+"""[s] over which speed is taken: from one sample to the next, at 1 kHz, an encoder's noise looks like motion."""
+SERVICE_EVENT = "/_service_event"
+"""Ends the name of the topic that a service's calls are recorded on, from Iron on."""
+EPOCH = 1e8
+"""[s] From here on a time in a table counts from 1970, not from the bag's first message."""
 MARGIN = 0.2
 """[s] kept before and after a motion."""
 Raw = tuple[int, bytes]
@@ -68,25 +76,54 @@ def read_foreign(
         raise BagError(f"no topic {', '.join(unknown)} in the contract; it has {', '.join(contract.topics)}")
     names = {role: _full(renamed.get(role, topic.name)) for role, topic in contract.topics.items()}
     try:
+        _check_sums(path)
         with Reader(path) as reader:
             found = {c.topic: c for c in reader.connections}
             _check_topics(path, contract, names, {topic: c.msgtype for topic, c in found.items()})
-            wanted = {*names.values(), *map(_full, events)}
+            marks = {topic: _mark(path, topic, found) for topic in events}
+            wanted = {*names.values(), *marks.values()}
             streams: dict[str, list[Raw]] = {topic: [] for topic in wanted}
             chosen = [c for c in reader.connections if c.topic in wanted]
             for connection, time, data in reader.messages(chosen) if chosen else ():
                 streams[connection.topic].append((time, bytes(data)))
+            _check_counts(path, chosen, streams)
             left_out = tuple(f"{t} ({c.msgtype})" for t, c in sorted(found.items()) if t not in wanted)
             span = reader.start_time, reader.end_time
-    # What damaged files of two formats end in is theirs to choose.
-    except (ReaderError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except BagError:
+        raise
+    # What damaged files of two formats and two compressions end in is theirs to choose.
+    except Exception as error:
         raise BagError(f"{path}: cannot be read: {error}") from None
-    absent = [_full(topic) for topic in events if _full(topic) not in found]
-    if absent:
-        raise BagError(f"{path}: no topic {', '.join(absent)} to cut by; it has {', '.join(sorted(found))}")
     qos = {role: _qos(found.get(name), contract, role) for role, name in names.items()}
     by_role = {role: streams[name] for role, name in names.items()}
-    return Foreign(path, *span, by_role, names, qos, {t: streams[_full(t)] for t in events}, left_out)
+    return Foreign(path, *span, by_role, names, qos, {t: streams[mark] for t, mark in marks.items()}, left_out)
+
+
+def _check_sums(path: Path) -> None:
+    """Raise where an MCAP file's checksums are wrong; sqlite3 has none."""
+    for file in [path] if path.is_file() else sorted(path.glob("*.mcap")):
+        if file.suffix == ".mcap":
+            with file.open("rb") as stream:
+                deque(StreamReader(stream, validate_crcs=True, record_size_limit=file.stat().st_size).records, 0)
+
+
+def _check_counts(path: Path, chosen: Sequence[Connection], streams: Mapping[str, Sequence[Raw]]) -> None:
+    """What the bag says of itself and what was read must agree: nothing is lost in silence."""
+    for topic in {c.topic for c in chosen}:
+        said, read = sum(c.msgcount for c in chosen if c.topic == topic), len(streams[topic])
+        if said != read:
+            raise BagError(
+                f"{path}: {read} messages on {topic}, its metadata says {said}: damaged, or cut short; `ros2 bag "
+                "reindex` may mend its metadata"
+            )
+
+
+def _mark(path: Path, topic: str, found: Mapping[str, Connection]) -> str:
+    """The topic to cut by, which may be given as the name of a service whose calls were recorded."""
+    for name in (_full(topic), _full(topic) + SERVICE_EVENT):
+        if name in found:
+            return name
+    raise BagError(f"{path}: no topic {_full(topic)} to cut by; it has {', '.join(sorted(found))}")
 
 
 def _check_topics(path: Path, contract: Contract, names: Mapping[str, str], types: Mapping[str, str]) -> None:
@@ -125,8 +162,9 @@ def by_pauses(bag: Foreign, contract: Contract, pause: float) -> list[Cut]:
     except messages.MessageError as error:
         raise BagError(f"{bag.path}: {error}") from None
     times = np.array([time for time, _ in stream])
-    speed = np.abs(np.diff(positions, axis=0)).max(1) / np.maximum(np.diff(times) / SECOND, 1e-6)
-    moving = times[1:][speed > STILL]
+    before = np.maximum(np.searchsorted(times, times - round(SPEED_OVER * SECOND), side="right") - 1, 0)
+    lasted = np.maximum((times - times[before]) / SECOND, SPEED_OVER)
+    moving = times[np.abs(positions - positions[before]).max(1) / lasted > STILL]
     if not len(moving):
         return []
     breaks = np.flatnonzero(np.diff(moving) > pause * SECOND)
@@ -136,13 +174,14 @@ def by_pauses(bag: Foreign, contract: Contract, pause: float) -> list[Cut]:
 
 
 def by_events(bag: Foreign, start: str, stop: str) -> list[Cut]:
-    """From each message on topic `start` to the next one on `stop`: service events of a recorder, for instance."""
-    stops = [time for time, _ in bag.events[stop]]
-    cuts: list[Cut] = []
-    for begin, _ in bag.events[start]:
-        k = bisect_left(stops, begin)
-        if k < len(stops) and (not cuts or begin >= cuts[-1].end):
-            cuts.append(Cut(begin, stops[k]))
+    """From the last message on topic `start` to the next one on `stop`. A service's call leaves up to four messages,
+    and one that was started twice was begun anew."""
+    starts, cuts, last = [time for time, _ in bag.events[start]], [], -1
+    for end, _ in bag.events[stop]:
+        k = bisect_right(starts, end) - 1
+        if k >= 0 and starts[k] > last:
+            cuts.append(Cut(starts[k], end))
+        last = end
     return cuts
 
 
@@ -156,7 +195,7 @@ def by_label(bag: Foreign, topic: str) -> list[Cut]:
 
 
 def by_table(bag: Foreign, file: Path) -> list[Cut]:
-    """Rows of start, end and, if known, success (1 or 0), in seconds from the bag's first message."""
+    """Rows of start, end and, if known, success (1 or 0), in seconds from the bag's first message or from 1970."""
     try:
         with open(file, newline="") as stream:
             rows = [row for row in csv.reader(stream) if row and not row[0].lstrip().startswith("#")]
@@ -164,8 +203,8 @@ def by_table(bag: Foreign, file: Path) -> list[Cut]:
             rows = rows[1:]  # a head
         cuts = [
             Cut(
-                bag.start + round(float(row[0]) * SECOND),
-                bag.start + round(float(row[1]) * SECOND),
+                _instant(bag, float(row[0])),
+                _instant(bag, float(row[1])),
                 bool(int(row[2])) if len(row) > 2 and row[2].strip() else None,
             )
             for row in rows
@@ -176,6 +215,10 @@ def by_table(bag: Foreign, file: Path) -> list[Cut]:
     if wrong:
         raise BagError(f"{file}: row {wrong[0]}: its end must lie after its start, and both after the bag's beginning")
     return cuts
+
+
+def _instant(bag: Foreign, seconds: float) -> int:
+    return round(seconds * SECOND) + (0 if seconds >= EPOCH else bag.start)
 
 
 def _is_number(text: str) -> bool:
