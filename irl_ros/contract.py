@@ -17,6 +17,7 @@ import numpy as np
 
 from irl_ros.contract_grid import GRID_MOVES, Grid
 from irl_ros.contract_lookup import ContractError, did_you_mean, resolve_path, share_directory
+from irl_ros.contract_recording import load_thresholds
 from irl_ros.contract_terms import (
     ACTION_KINDS,
     COMMAND_ROLES,
@@ -27,6 +28,7 @@ from irl_ros.contract_terms import (
     Robot,
     Safety,
     Task,
+    Thresholds,
     Topic,
 )
 from irl_ros.contract_yaml import load_robot, load_safety, load_task, task_robot
@@ -46,11 +48,13 @@ __all__ = [
     "Robot",
     "Safety",
     "Task",
+    "Thresholds",
     "Topic",
     "did_you_mean",
     "load_robot",
     "load_safety",
     "load_task",
+    "load_thresholds",
     "resolve_path",
     "share_directory",
 ]
@@ -118,7 +122,7 @@ class Contract:
         """Every topic that the recorder must keep, by role: joint_states, command, gripper_command, goal_pose, …"""
         gripper = {"gripper_command": self.robot.gripper.command} if self.task.gripper else {}
         arm = {"joint_states": self.robot.joint_states, "command": self.robot.command}
-        return {**arm, **gripper, **dict(self.task.topics)}
+        return {**arm, **gripper, **dict(self.task.topics), **dict(self.task.recorded)}
 
     @property
     def state_joint_names(self) -> tuple[str, ...]:
@@ -177,12 +181,12 @@ class Contract:
     def differences(self, other: Contract, recorded: bool = False) -> list[str]:
         """What differs, field by field ("robot.joint_names: … here, … there"); empty when the contracts fit.
 
-        The URDF's path is not compared: machines keep it in different places; nor is what a simulation randomises, nor a
-        gripper that the task leaves alone. With `recorded`, neither is what only
+        The URDF's path is not compared: machines keep it in different places; nor is what a simulation randomises, nor
+        what is recorded beside the observation, nor a gripper that the task leaves alone. With `recorded`, neither is what only
         learning chooses: a bag serves any simulated env, horizon, policy inputs and reward features.
         """
         mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
-        left_out = ("robot.urdf", "task.randomisation", *(LEARNING_CHOICES if recorded else ()))
+        left_out = ("robot.urdf", "task.randomisation", "task.recorded", *(LEARNING_CHOICES if recorded else ()))
         gripper = self.needs_gripper or other.needs_gripper
         names = [n for n in dict.fromkeys([*mine, *theirs]) if n not in left_out]
         names = [n for n in names if gripper or not n.startswith("robot.gripper")]
@@ -211,9 +215,10 @@ def _gripper_from_dict(data: Mapping[str, Any] | None) -> Gripper | None:
 def _task_from_dict(data: Mapping[str, Any]) -> Task:
     values = {k: _tuples(v) for k, v in data.items()}
     topics = tuple((role, Topic(**topic)) for role, topic in data["topics"])
+    recorded = tuple((role, Topic(**topic)) for role, topic in data.get("recorded", ()))
     grid = None if data.get("grid") is None else Grid(**{k: _tuples(v) for k, v in data["grid"].items()})
     fields = tuple(Field(**f) for f in data["fields"])
-    return Task(**{**values, "fields": fields, "topics": topics, "grid": grid})
+    return Task(**{**values, "fields": fields, "topics": topics, "recorded": recorded, "grid": grid})
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -172,6 +172,35 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """The worst that a recorded episode may be; what is below is marked, kept, and not learned from.
+
+    No part of the contract: a bag carries the judgement, not the rule. A topic that the observation needs is held to
+    its own `max_age` where `gaps` has no entry for it.
+    """
+
+    duration: float = 0.0
+    """[s] that an episode must last; ten control periods are always needed."""
+    rates: tuple[tuple[str, float], ...] = ()
+    """[Hz] that a topic must have had on average, by role."""
+    gaps: tuple[tuple[str, float], ...] = ()
+    """[s] that may pass between two messages of a topic, by role."""
+    lost: float = 0.01
+    """Share of a topic's messages that may be missing by their numbers."""
+    clipped: float = 0.2
+    """Share of control periods whose command asked for more than the task allows."""
+
+    def __post_init__(self) -> None:
+        for name in ("lost", "clipped"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ContractError(f"recording: {name} is a share from 0 to 1, not {getattr(self, name)}")
+        for name, values in (("duration", (("", self.duration),)), ("rates", self.rates), ("gaps", self.gaps)):
+            for role, value in values:
+                if not 0 <= value < float("inf"):
+                    raise ContractError(f"recording: {name} {role} must be finite and 0 or more, not {value}")
+
+
+@dataclass(frozen=True)
 class Task:
     """A task: control rate [Hz], horizon [periods], action, observation fields, features; with `grid`, its cells.
 
@@ -199,6 +228,8 @@ class Task:
     """Unit quaternion (x, y, z, w) that the end effector keeps, where the action displaces it; empty: any."""
     gripper: bool = False
     randomisation: tuple[tuple[str, tuple[float, float]], ...] = ()
+    recorded: tuple[tuple[str, Topic], ...] = ()
+    """Topics by role that are recorded beside the observation's, raw: a camera, a joystick."""
 
     def __post_init__(self) -> None:
         if self.orientation and not (len(self.orientation) == 4 and abs(np.linalg.norm(self.orientation) - 1) < 1e-6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from irl_ros.contract_grid import Grid
 from irl_ros.contract_lookup import ContractError, did_you_mean, share_directory
 from irl_ros.contract_terms import (
     ACTION_KINDS,
+    COMMAND_ROLES,
     FIELDS,
     POSE_TOPICS,
     RANDOMISED,
@@ -20,6 +22,7 @@ from irl_ros.contract_terms import (
     Robot,
     Safety,
     Task,
+    Thresholds,
     Topic,
 )
 
@@ -28,28 +31,28 @@ DEFAULT_ROBOT, DEFAULT_DEMONSTRATIONS = "panda", 5
 
 def load_robot(robot: str) -> Robot:
     """The robot of that name (from the package's config) or of that YAML file; raises ContractError."""
-    return _parsed(_parse_robot, _read_config("robots", robot))
+    return parsed(_parse_robot, read_config("robots", robot))
 
 
 def load_safety(robot: str) -> Safety:
     """The command gate's own limits in the file of that robot, as :func:`load_robot` finds it; raises ContractError."""
-    return _parsed(_parse_safety, _read_config("robots", robot))
+    return parsed(_parse_safety, read_config("robots", robot))
 
 
 def load_task(task: str, robot: Robot) -> Task:
     """The task of that name (from the package's config) or of that YAML file, for `robot`; raises ContractError."""
-    return _parsed(_parse_task, _read_config("tasks", task), robot)
+    return parsed(_parse_task, read_config("tasks", task), robot)
 
 
 def task_robot(task: str) -> str:
     """The robot that a task's file names as its own; DEFAULT_ROBOT where it names none. Raises ContractError."""
-    return str(_read_config("tasks", task).get("robot", DEFAULT_ROBOT))
+    return str(read_config("tasks", task).get("robot", DEFAULT_ROBOT))
 
 
 def task_demonstrations(task: str) -> int:
     """How many demonstrations a task's file asks for; DEFAULT_DEMONSTRATIONS where it says nothing. Raises
     ContractError."""
-    count = _read_config("tasks", task).get("demonstrations", DEFAULT_DEMONSTRATIONS)
+    count = read_config("tasks", task).get("demonstrations", DEFAULT_DEMONSTRATIONS)
     if type(count) is not int or count < 1:
         raise ContractError(f"task {task}: demonstrations must be a whole number from 1 up, not {count!r}")
     return count
@@ -57,14 +60,14 @@ def task_demonstrations(task: str) -> int:
 
 def task_training(task: str) -> dict[str, Any]:
     """The training options of a task's file, as TrainConfig.from_dict takes them; raises ContractError."""
-    data = _read_config("tasks", task)
+    data = read_config("tasks", task)
     options = data.get("training") or {}
     if not isinstance(options, dict):
         raise ContractError(f"{data['_path']}: training must be a mapping of options, not {options!r}")
     return options
 
 
-def _read_config(kind: str, name: str) -> dict[str, Any]:
+def read_config(kind: str, name: str) -> dict[str, Any]:
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         directory = share_directory() / "config" / kind
@@ -89,14 +92,14 @@ def _take(data: Mapping[str, Any], key: str, where: str) -> Any:
     return data[key]
 
 
-def _check_keys(data: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
+def check_keys(data: Mapping[str, Any], valid: Sequence[str], where: str) -> None:
     for key in data:
         if key not in valid:
             shown = [v for v in valid if v != "_path"]
             raise ContractError(f"{where}: unknown key {key!r}.{did_you_mean(str(key), shown)}")
 
 
-def _parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> Any:
+def parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> Any:
     """What `parse` makes of a file's content; a value of the wrong form becomes a ContractError that names the file."""
     try:
         return parse(data, *more)
@@ -109,7 +112,7 @@ def _parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> A
 
 
 def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) -> Topic:
-    _check_keys(data, ("name", "type", "max_age", "latched"), where)
+    check_keys(data, ("name", "type", "max_age", "latched"), where)
     if not commands and ("max_age" in data) == bool(data.get("latched")):
         raise ContractError(f"{where}: give either max_age [s] or latched: true")
     age = data.get("max_age")
@@ -121,11 +124,11 @@ def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) ->
 def _parse_robot(data: Mapping[str, Any]) -> Robot:
     where = data["_path"]
     keys = ("_path", "name", "urdf", "base_frame", "end_effector_frame", "joints", "fixed_joints", "topics", "workspace")
-    _check_keys(data, (*keys, "gripper", "safety"), where)
+    check_keys(data, (*keys, "gripper", "safety"), where)
     joints, topics = _take(data, "joints", where), _take(data, "topics", where)
-    _check_keys(topics, ("joint_states", "command"), f"{where}: topics")
+    check_keys(topics, ("joint_states", "command"), f"{where}: topics")
     for name, joint in joints.items():
-        _check_keys(joint, ("position", "velocity", "home"), f"{where}: joint {name}")
+        check_keys(joint, ("position", "velocity", "home"), f"{where}: joint {name}")
         for key in ("position", "velocity", "home"):
             _take(joint, key, f"{where}: joint {name}")
     workspace = data.get("workspace") or {"lower": (), "upper": ()}
@@ -149,7 +152,7 @@ def _parse_robot(data: Mapping[str, Any]) -> Robot:
 
 
 def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
-    _check_keys(data, ("joints", "closed", "open", "command", "force"), where)
+    check_keys(data, ("joints", "closed", "open", "command", "force"), where)
     force = {"force": float(data["force"])} if "force" in data else {}
     command = _parse_topic(_take(data, "command", where), f"{where}: command", commands=True)
     joints = tuple(map(str, _take(data, "joints", where)))
@@ -158,9 +161,9 @@ def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
 
 def _parse_safety(data: Mapping[str, Any]) -> Safety:
     robot, limits, where = _parse_robot(data), data.get("safety") or {}, f"{data['_path']}: safety"
-    _check_keys(limits, ("acceleration", "position_margin", "box"), where)
+    check_keys(limits, ("acceleration", "position_margin", "box"), where)
     accelerations, box = limits.get("acceleration") or {}, limits.get("box") or {"lower": (), "upper": ()}
-    _check_keys(box, ("lower", "upper"), f"{where}: box")
+    check_keys(box, ("lower", "upper"), f"{where}: box")
     if set(accelerations) not in (set(), set(robot.joint_names)):
         raise ContractError(f"{where}: acceleration must name every joint: {', '.join(robot.joint_names)}")
     safety = Safety(
@@ -184,10 +187,10 @@ def _near_config(urdf: str, where: str) -> str:
 def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
     where = data["_path"]
     keys = ("_path", "name", "env", "robot", "rate", "horizon", "action", "observation", "topics", "policy_inputs")
-    _check_keys(data, (*keys, "reward_features", "grid", "randomisation", "training", "demonstrations"), where)
+    check_keys(data, (*keys, "reward_features", "grid", "randomisation", "training", "demonstrations", "recording"), where)
     action = _take(data, "action", where)
     topics = data.get("topics") or {}
-    _check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
+    check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
     fields = tuple(_parse_field(entry, robot, topics, where) for entry in _take(data, "observation", where))
     return Task(
         name=_take(data, "name", where),
@@ -201,11 +204,24 @@ def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
         topics=tuple((role, _parse_topic(t, f"{where}: topics.{role}")) for role, t in topics.items()),
         grid=_parse_grid(data["grid"], robot, f"{where}: grid") if "grid" in data else None,
         randomisation=_parse_randomisation(data.get("randomisation") or {}, f"{where}: randomisation"),
+        recorded=_parse_recorded(data.get("recording") or {}, topics, f"{where}: recording"),
     )
 
 
+def _parse_recorded(
+    data: Mapping[str, Any], known: Mapping[str, Any], where: str
+) -> tuple[tuple[str, Topic], ...]:
+    """Topics that are recorded and no part of an observation."""
+    check_keys(data, ("also", *(field.name for field in dataclasses.fields(Thresholds))), where)
+    also = data.get("also") or {}
+    for role in also:
+        if role in known or role in ("joint_states", *COMMAND_ROLES):
+            raise ContractError(f"{where}: also: {role} is recorded anyway; name other topics only")
+    return tuple((role, _parse_topic(topic, f"{where}: also.{role}")) for role, topic in also.items())
+
+
 def _parse_randomisation(data: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[float, float]], ...]:
-    _check_keys(data, RANDOMISED, where)
+    check_keys(data, RANDOMISED, where)
     for name, (low, high) in data.items():
         if not 0 <= float(low) <= float(high):
             raise ContractError(f"{where}: {name} needs a range 0 <= low <= high, not [{low}, {high}]")
@@ -219,7 +235,7 @@ def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str
         raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
     end_effector = kind == "end_effector_displacement"
     more = ("max_step", "orientation") if end_effector else ()
-    _check_keys(data, ("kind", "max_speed", "max_lead", "gripper", *more), where)
+    check_keys(data, ("kind", "max_speed", "max_lead", "gripper", *more), where)
     gripper = bool(data.get("gripper", False))
     if gripper and robot.gripper is None:
         raise ContractError(f"{where}: robot {robot.name} has no gripper; say so in its file, or leave gripper out here")
@@ -236,7 +252,7 @@ def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str
 
 def _parse_grid(data: Mapping[str, Any], robot: Robot, where: str) -> Grid:
     """Without an origin the grid lies in the middle of the robot's workspace; it must not leave it."""
-    _check_keys(data, ("origin", "cell", "shape", "height", "goal", "keep_out", "start", "features"), where)
+    check_keys(data, ("origin", "cell", "shape", "height", "goal", "keep_out", "start", "features"), where)
     if not robot.workspace_lower:
         raise ContractError(f"{where}: robot {robot.name} has no workspace, and a grid must lie in it")
     cell, shape = float(_take(data, "cell", where)), _pair(data, "shape", where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import signal
 import threading
@@ -26,6 +27,8 @@ from irl_ros.contract import Contract, share_directory
 from irl_ros.motion import target_trajectory
 from irl_ros.data.bag import read_bag
 from irl_ros.data.dataset import load_demonstrations
+from irl_ros.data.episode import EpisodeError
+from irl_ros.data.manifest import SESSIONS
 from irl_ros.data.recording import EpisodeStates, Refused, SimTime, State, next_episode, unfinished
 from irl_ros.data.repair import repair_directory
 
@@ -88,6 +91,11 @@ def robot(client: dds.Client, **options) -> Iterator[FakeRobot]:
         yield fake
     finally:
         fake.stop()
+
+
+def names(directory: Path) -> list[str]:
+    """What lies there, hidden or not, beside the manifests of sessions."""
+    return sorted(p.name for p in directory.iterdir() if p.name != SESSIONS)
 
 
 def trigger(client: dds.Client, name: str, node: str = "demo_recorder") -> Trigger.Response:
@@ -178,7 +186,7 @@ def test_record_label_discard_and_load(tmp_path: Path, patient: Path) -> None:
         assert start(client) == "episode_0001"
         demonstrate(client, fake, 5)
         assert trigger(client, "discard").message == "discarded episode_0001"
-        assert [p.name for p in out.iterdir()] == ["episode_0000"]
+        assert names(out) == ["episode_0000"]
         assert not label(client, False).success
 
         assert start(client) == "episode_0001"
@@ -221,7 +229,7 @@ def test_start_names_what_is_missing(tmp_path: Path) -> None:
             trigger(client, "discard")
             fake.silent = True
             client.wait(lambda: "/joint_states: silent for" in start_refusal(client), "the silence to be noticed")
-        assert list(tmp_path.iterdir()) == []
+        assert names(tmp_path) == []
 
 
 def start_refusal(client: dds.Client) -> str:
@@ -245,6 +253,64 @@ def test_hand_guiding_needs_no_command(tmp_path: Path, patient: Path) -> None:
         assert trigger(client, "stop").success
     demonstrations, _ = load_demonstrations(tmp_path)
     np.testing.assert_array_equal(demonstrations.episodes[0].actions, 0.0)
+
+
+class Numbered:
+    """Publishes joint states with a number in each stamp."""
+
+    def __init__(self, client: dds.Client):
+        self._states = client.publisher(JointState, CONTRACT.robot.joint_states.name, dds.SENSOR)
+        self._message = messages.fill_joint_state(JointState(), NAMES, HOME, np.zeros(7), 0.0)
+        self._sent = 0
+
+    def send(self, count: int = 1) -> bool:
+        for _ in range(count):
+            messages.set_stamp(self._message.header.stamp, self._sent)
+            self._states.publish(self._message)
+            self._sent += 1
+        return True
+
+
+def test_every_loss_is_counted_told_and_keeps_the_episode_from_training(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path, demonstrated_by="hand_guiding") as recorder,
+        dds.client(domain) as client,
+    ):
+        quality = client.collect(String, "demo_recorder/quality", dds.LATCHED)
+        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+        goal = client.publisher(PoseStamped, "goal_pose", dds.LATCHED)
+        goal.publish(messages.fill_pose(PoseStamped(), HOME[:3], CONTRACT.robot.base_frame, 0.0))
+        robot = Numbered(client)
+        client.wait(lambda: robot.send() and trigger(client, "start").success, "an episode to start")
+        client.wait(lambda: robot.send() and ("joint_states count", "0") not in figures(diagnostics), "a message in it")
+        recorder.send_signal(signal.SIGSTOP)  # its queues overflow, and the network's after them
+        robot.send(5000)
+        recorder.send_signal(signal.SIGCONT)
+        loss = lambda: robot.send() and diagnostics[-1].status[0].message == "recording: messages are lost"  # noqa: E731
+        client.wait(loss, "the loss in the diagnostics")
+        assert trigger(client, "stop").success
+        found = json.loads(client.wait(lambda: quality, "the quality")[-1].data)
+    recording = read_bag(tmp_path / "episode_0000")
+    numbers = [s.message.header.stamp.sec for s in recording.samples["joint_states"]]
+    assert found["streams"]["joint_states"]["lost"] == numbers[-1] - numbers[0] + 1 - len(numbers) > 0
+    assert "NOT USED BY TRAINING: " in recorder.output and "\a" in recorder.output
+    with pytest.raises(EpisodeError, match="messages of joint_states are lost"):
+        load_demonstrations(tmp_path)
+
+
+def figures(diagnostics: list[DiagnosticArray]) -> list[tuple[str, str]]:
+    """What the recorder's last diagnostics say while it records."""
+    found = [(pair.key, pair.value) for pair in diagnostics[-1].status[0].values] if diagnostics else []
+    return found if ("state", "recording") in found else [("joint_states count", "0")]
+
+
+def test_a_publisher_that_cannot_be_heard_is_named(tmp_path: Path) -> None:
+    with dds.domain() as domain, dds.process(RECORDER, domain, out=tmp_path) as recorder, dds.client(domain) as client:
+        client.publisher(PoseStamped, "goal_pose", dds.COMMAND, subscribers=0)
+        recorder.wait_output("/goal_pose: a publisher offers another DURABILITY")
+        refusal = trigger(client, "start")
+        assert "/goal_pose: its publisher's DURABILITY does not fit (its publisher must be" in refusal.message
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -271,7 +337,7 @@ def test_a_killed_recorder_leaves_earlier_episodes_and_no_half_bag(tmp_path: Pat
             assert start(client) == "episode_0001"
             demonstrate(client, fake, 30)
             recorder.stop(signal.SIGKILL)
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".episode_0001.partial", "episode_0000"]
+        assert names(tmp_path) == [".episode_0001.partial", "episode_0000"]
         demonstrations, rejected = load_demonstrations(tmp_path)
         assert len(demonstrations) == 1 and not rejected
         # Under another name: the killed one's services stay in the graph until their lease ends.
@@ -299,7 +365,7 @@ def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -
         assert recorder.wait() == 1
         client.wait(lambda: any("cannot write" in d.status[0].message for d in diagnostics), "diagnostics")
     assert "episode_0000 is not saved: cannot write" in recorder.output and "Traceback" not in recorder.output
-    assert [p.name for p in tmp_path.iterdir()] == [".episode_0000.partial"]
+    assert names(tmp_path) == [".episode_0000.partial"]
 
 
 def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
@@ -315,7 +381,7 @@ def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
         answer = trigger(client, "stop")
         assert not answer.success and "episode_0000 exists already" in answer.message
         assert recorder.wait() == 1
-    assert [p.name for p in sorted(tmp_path.iterdir())] == [".episode_0000.partial", "episode_0000"]
+    assert names(tmp_path) == [".episode_0000.partial", "episode_0000"]
     assert not list((tmp_path / "episode_0000").iterdir())
 
 

@@ -73,13 +73,13 @@ def align(
         rows = _measured(samples, chosen, contract)
         observations = np.stack([contract.observe(row, kinematics) for row in rows])
         position = np.stack([row["joint_position"] for row in rows])
-        actions = _actions(position, samples, grid, contract, kinematics)
+        actions, clipped = _actions(position, samples, grid, contract, kinematics)
         if contract.task.gripper:
             opening = np.concatenate([row["gripper_opening"] for row in rows])
             actions = np.concatenate([actions, gripper_action(contract, _openings(opening, samples, grid, contract))], 1)
     except (EpisodeError, messages.MessageError) as error:
         raise EpisodeError(f"episode {name}: {error}") from None
-    return Episode(name, observations, actions, success=success)
+    return Episode(name, observations, actions, success=success, clipped=clipped)
 
 
 def _check(samples: Mapping[str, Sequence[Sample]], contract: Contract, demonstrated_by: str) -> None:
@@ -189,8 +189,8 @@ def _actions(
     grid: Grid,
     contract: Contract,
     kinematics: DifferentialKinematics,
-) -> np.ndarray:
-    """Displacements in units of the allowed step, in [-1, 1], shape (T, task.arm_action_size)."""
+) -> tuple[np.ndarray, int]:
+    """Displacements in units of the allowed step, in [-1, 1], shape (T, task.arm_action_size), and how many were cut."""
     targets = position
     if grid.commands is not None:
         names = contract.robot.joint_names
@@ -199,7 +199,8 @@ def _actions(
         )
         targets = np.stack([position[0], *(p[0] for p in points)])
     actions = asked_action(contract, targets, kinematics)
-    too_fast = float(np.mean(np.abs(actions).max(axis=1) > TOO_FAST))
+    clipped = int(np.sum(np.abs(actions).max(axis=1) > TOO_FAST))
+    too_fast = clipped / len(actions)
     if too_fast > MOST_TOO_FAST:
         task = contract.task
         limit = f"max_step ({task.max_step:g} m)" if task.moves_end_effector else f"max_speed ({task.max_speed:g} rad/s)"
@@ -207,7 +208,7 @@ def _actions(
             f"faster than the task allows in {too_fast:.0%} of its periods: demonstrate more slowly, or raise "
             f"{limit} in the task"
         )
-    return np.clip(actions, -1.0, 1.0)
+    return np.clip(actions, -1.0, 1.0), clipped
 
 
 def _openings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,10 @@ _SHOWN = 3
 
 
 class Recording(NamedTuple):
-    """One bag in memory. `samples` by the contract's roles (joint_states, command, …), in order of arrival."""
+    """One bag in memory. `samples` by the contract's roles (joint_states, command, …), in order of arrival.
+
+    What is only recorded beside the observation's topics comes without its messages: None.
+    """
 
     listing: Listing
     samples: dict[str, list[Sample]]
@@ -68,21 +71,23 @@ def read_bag(directory: Path | str) -> Recording:
 
 def read_messages(listing: Listing) -> Recording:
     """The messages of a listed bag, checked from the file's first byte to its last. Raises BagError."""
-    samples = _read_samples(listing.file, {name: role for role, name in listing.topics.items()})
+    roles, undecoded = {name: role for role, name in listing.topics.items()}, dict(listing.contract.task.recorded)
+    samples = _read_samples(listing.file, roles, undecoded)
     found = {role: len(s) for role, s in samples.items()}
     if found != listing.counts:
         raise BagError(f"{listing.file}: it holds {found} messages, metadata.yaml says {listing.counts}")
     return Recording(listing, samples)
 
 
-def _read_samples(file: Path, roles: Mapping[str, str]) -> dict[str, list[Sample]]:
+def _read_samples(file: Path, roles: Mapping[str, str], undecoded: Container[str]) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {role: [] for role in roles.values()}
     content = _read_mcap(file)
     # A topic's messages are written as they came; a busy recorder may have taken one topic's before another's.
     order = np.argsort(np.argsort([message.log_time for _, _, message in content], kind="stable"), kind="stable")
     for place, (topic, kind, message) in zip(order.tolist(), content):
-        if topic in roles:
-            samples[roles[topic]].append(Sample(message.log_time, place, _decode(file, topic, kind, message.data)))
+        if role := roles.get(topic):
+            decoded = None if role in undecoded else decode(file, topic, kind, message.data)
+            samples[role].append(Sample(message.log_time, place, decoded))
     return samples
 
 
@@ -113,7 +118,8 @@ def _read_mcap(file: Path) -> list[tuple[str, str, Message]]:
         raise BagError(f"{file}: damaged or cut short: {reason}") from None
 
 
-def _decode(file: Path, topic: str, kind: str, data: bytes) -> Any:
+def decode(file: Path, topic: str, kind: str, data: bytes) -> Any:
+    """A message of the type `kind` from its bytes; raises BagError, which names the file and the topic."""
     try:
         return typestore().deserialize_cdr(data, kind)
     # Bytes that are no such message end in whatever the generated decoder stumbles over.

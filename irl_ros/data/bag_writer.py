@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mcap.writer import CompressionType
@@ -123,7 +124,7 @@ class _LiveWriter(Writer):
 
 
 class BagWriter:
-    """One episode's bag. Ends with :meth:`save`, :meth:`discard` or :meth:`abort`; every failure is a BagError.
+    """One episode's bag, of the recorder's `session`. Ends with :meth:`save`, :meth:`discard` or :meth:`abort`; every failure is a BagError.
 
     `topics` gives the resolved name and the QoS of each of the contract's roles that is recorded.
     """
@@ -135,6 +136,7 @@ class BagWriter:
         topics: Mapping[str, tuple[str, Qos]],
         demonstrated_by: str = "command",
         operator: str = "",
+        session: str = "",
     ):
         self.final, self.contract = Path(final), contract
         self.partial = partial_directory(self.final)
@@ -145,15 +147,16 @@ class BagWriter:
             self._writer = _LiveWriter(self.partial, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
             self._connections = {role: self._connect(role, name, qos) for role, (name, qos) in topics.items()}
-            self._describe(demonstrated_by, operator)
+            self._describe(demonstrated_by, operator, session)
 
-    def _describe(self, demonstrated_by: str, operator: str) -> None:
+    def _describe(self, demonstrated_by: str, operator: str, session: str) -> None:
         self._custom = {
             "contract": json.dumps(self.contract.to_dict()),
             "task": self.contract.task.name,
             "topics": json.dumps(self._names),
             "demonstrated_by": demonstrated_by,
             "operator": operator,
+            "session": session,
         }
         path = self.partial / DESCRIPTION
         path.write_text(json.dumps(seal(self._custom)))
@@ -181,9 +184,9 @@ class BagWriter:
         with _writing(self.partial):
             self._writer.storage.sync()
 
-    def save(self, label: bool | None, interrupted: bool = False) -> Path:
+    def save(self, label: bool | None, interrupted: bool = False, quality: Mapping[str, Any] = {}) -> Path:
         """Complete the bag and give it its final name, which is returned."""
-        found = {"counts": self.counts, "label": label, "interrupted": interrupted}
+        found = {"counts": self.counts, "label": label, "interrupted": interrupted, "quality": quality}
         custom = seal({**self._custom, **{key: json.dumps(value) for key, value in found.items()}})
         with _writing(self.partial):
             for key, value in custom.items():

@@ -16,10 +16,8 @@ from irl_ros.data.bag import Recording, episode, read_bag
 from irl_ros.data.bag_writer import set_label
 from irl_ros.data.episode import Episode, EpisodeError
 from irl_ros.data.listing import BagError, bags, is_bag
+from irl_ros.data.recording import DROPPED
 from irl_ros.kinematics import Kinematics
-
-DROPPED = ".dropped"
-"""Where dropped episodes lie, inside their data set."""
 
 
 class Stream(NamedTuple):

@@ -21,7 +21,8 @@ class Episode:
     """T control periods: observations (T+1, observation_size), actions (T, action_size), float64, read-only.
 
     Action t is in force over (t, t+1]. `terminated`: the env ended the episode by itself; `truncated`: the horizon
-    did. `success` is the demonstrator's label, None when nobody gave one.
+    did. `success` is the demonstrator's label, None when nobody gave one. `clipped` periods asked for more than the task
+    allows.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Episode:
     terminated: bool = False
     truncated: bool = True
     success: bool | None = None
+    clipped: int = 0
 
     def __post_init__(self) -> None:
         for key in ("observations", "actions"):

@@ -42,6 +42,8 @@ class Listing(NamedTuple):
     interrupted: bool
     demonstrated_by: str
     operator: str
+    quality: Mapping[str, Any]
+    """What the recorder found, as :meth:`irl_ros.data.quality.Quality.to_dict` gives it; empty where none looked."""
 
     @property
     def name(self) -> str:
@@ -52,7 +54,10 @@ class Listing(NamedTuple):
         """Why nothing is learned from it, as far as this is known without its messages; else empty."""
         if self.interrupted:
             return "the recorder was interrupted before it was stopped"
-        return "labelled as a failure" if self.label is False else ""
+        if self.label is False:
+            return "labelled as a failure"
+        problems = "; ".join(self.quality.get("problems", ()))
+        return f"below what the task asks of a recording: {problems}" if problems else ""
 
 
 def bags(directory: Path | str) -> list[Path]:
@@ -91,6 +96,7 @@ def read_listing(directory: Path | str) -> Listing:
             json.loads(custom["interrupted"]),
             custom["demonstrated_by"],
             custom.get("operator", ""),
+            dict(json.loads(custom.get("quality", "{}"))),
         )
     except KeyError as missing:
         raise BagError(f"{directory}/metadata.yaml: custom_data has no {missing}: not demo_recorder's") from None

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from enum import Enum
 from pathlib import Path
 
+DROPPED = ".dropped"
+"""Where dropped episodes lie, inside their data set."""
 _NUMBERED = re.compile(r"\.?episode_(\d+)(\.partial|\.broken)?(_repaired)?")
 """Unfinished recordings and what repairs leave and make keep their number."""
 
@@ -17,15 +19,16 @@ class Refused(RuntimeError):
 
 class State(str, Enum):
     IDLE = "idle"
+    WAITING = "waiting"
     RECORDING = "recording"
     SAVING = "saving"
 
 
 class EpisodeStates:
-    """idle → recording → saving → idle. Every method raises Refused where it does not fit.
+    """idle → (waiting →) recording → saving → idle. Every method raises Refused where it does not fit.
 
     `label` belongs to the current episode, `last` is the directory of the episode saved before, while it may still be
-    labelled: a discarded episode takes that place away, so that its label cannot land on another one.
+    labelled or discarded: a discarded episode takes that place away, so that its label cannot land on another one.
     """
 
     def __init__(self) -> None:
@@ -36,15 +39,21 @@ class EpisodeStates:
 
     def check_start(self) -> None:
         """Refuse what :meth:`start` would refuse."""
-        if self.state is not State.IDLE:
+        if self.state not in (State.IDLE, State.WAITING):
             raise Refused(f"already {self.state.value} {self.name}: stop or discard it first")
+
+    def wait(self) -> None:
+        """Wait for what shall start an episode."""
+        self.check_start()
+        self.state = State.WAITING
 
     def start(self, name: str) -> None:
         self.check_start()
         self.state, self.name, self.label = State.RECORDING, name, None
 
     def stop(self) -> None:
-        self._need_recording("stop")
+        if self.state is not State.RECORDING:
+            raise Refused(f"nothing to stop, the recorder is {self.state.value}: start an episode first")
         self.state = State.SAVING
 
     def saved(self, directory: Path) -> None:
@@ -53,9 +62,16 @@ class EpisodeStates:
             raise Refused(f"nothing is being saved, the recorder is {self.state.value}")
         self.state, self.name, self.last = State.IDLE, None, directory
 
-    def discard(self) -> None:
-        self._need_recording("discard")
-        self._forget()
+    def discard(self) -> Path | None:
+        """Give up what is recorded or waited for, else the saved episode that is returned."""
+        if self.state not in (State.RECORDING, State.WAITING) and self.last is None:
+            raise Refused(f"nothing to discard, the recorder is {self.state.value}: start an episode first")
+        idle, last = self.state is State.IDLE, self.last
+        if self.state is State.WAITING:
+            self.state = State.IDLE
+        else:
+            self._forget()
+        return last if idle else None
 
     def fail(self) -> None:
         """Give the current episode up, whatever the state."""
@@ -72,10 +88,6 @@ class EpisodeStates:
 
     def _forget(self) -> None:
         self.state, self.name, self.label, self.last = State.IDLE, None, None, None
-
-    def _need_recording(self, what: str) -> None:
-        if self.state is not State.RECORDING:
-            raise Refused(f"nothing to {what}, the recorder is {self.state.value}: start an episode first")
 
 
 class SimTime:
@@ -109,8 +121,10 @@ class SimTime:
 
 
 def next_episode(directory: Path) -> str:
-    """`episode_0000`, or the number after the highest in `directory`."""
-    found = (_NUMBERED.fullmatch(path.name) for path in directory.iterdir())
+    """`episode_0000`, or the number after the highest in `directory`, what was dropped there included."""
+    dropped = directory / DROPPED
+    paths = [*directory.iterdir(), *(dropped.iterdir() if dropped.is_dir() else ())]
+    found = (_NUMBERED.fullmatch(path.name) for path in paths)
     return f"episode_{max((int(match[1]) for match in found if match), default=-1) + 1:04d}"
 
 

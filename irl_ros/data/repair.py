@@ -121,14 +121,15 @@ def _destination(source: Path) -> tuple[Path, Path]:
 
 
 def _description(source: Path, repeated: list[str]) -> dict[str, str]:
-    """Contract, topics, demonstrated_by and operator of a recording, as its writer noted them: beside the file, or in
+    """Contract, topics, demonstrated_by, operator and session of a recording, as its writer noted them: beside the file, or in
     it, of which `repeated` is what was found."""
     said = []
     for read in (_noted, _metadata, *(partial(_custom, text) for text in repeated)):
         try:
             found = read(source)
             check_seal(found)
-            return {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
+            described = {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
+            return {**described, "session": str(found.get("session", ""))}
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             said.append(repr(error))
     raise BagError(
@@ -196,7 +197,8 @@ def _write(final: Path, described: dict[str, str], found: _Found) -> tuple[Path,
         raise BagError(f"{final}: its contract and topics cannot be read: {error!r}") from None
     by_topic = {channel.topic: channel for channel in found.channels.values()}
     topics = {role: (name, _qos(by_topic.get(name), contract, role)) for role, name in names.items()}
-    bag = BagWriter(final, contract, topics, described["demonstrated_by"], described["operator"])
+    who = (described[key] for key in ("demonstrated_by", "operator", "session"))
+    bag = BagWriter(final, contract, topics, *who)
     # The writer numbers channels from 1 in the order of its topics; the chunk that says so may be the one that is lost.
     roles = dict(enumerate(names, start=1))
     for message in found.messages:

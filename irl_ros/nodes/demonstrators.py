@@ -6,18 +6,11 @@ where a joint reaches its speed limit. No topics here: `teleop.py` brings what w
 
 from __future__ import annotations
 
-import atexit
-import os
-import select
-import sys
-import termios
-import threading
 import time
-import tty
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -25,6 +18,7 @@ from irl_ros.contract import Contract, ContractError
 from irl_ros.motion import gripper_action
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes.parameters import parameter
+from irl_ros.nodes.terminal import Terminal
 
 KEYS = {  # key → direction of the end effector in the base frame
     **{"w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)},
@@ -188,31 +182,19 @@ class Joystick(Hand):
 
 
 class Keyboard(Hand):
-    """Keys from the terminal on stdin, read by a thread; the terminal's settings are restored in any case."""
+    """Keys from the terminal on stdin: a terminal tells of a key that goes down, and never that it comes up."""
 
     def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
         super().__init__(contract, kinematics, settings)
-        if not sys.stdin.isatty():
-            raise ContractError(
-                "mode keyboard reads the terminal, and stdin is none; start `python -m irl_ros.nodes.teleop --ros-args "
-                "-p mode:=keyboard` by itself in a terminal"
-            )
-        self._file = sys.stdin.fileno()
-        self._saved: list[Any] | None = termios.tcgetattr(self._file)
-        atexit.register(self.close)
-        tty.setcbreak(self._file)
         self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
-        threading.Thread(target=self._read, name="keyboard", daemon=True).start()
+        self._terminal = Terminal(
+            self._typed,
+            "start `python -m irl_ros.nodes.teleop --ros-args -p mode:=keyboard` by itself in a terminal",
+        )
 
-    def _read(self) -> None:
-        while self._saved is not None:
-            if select.select([self._file], [], [], 0.1)[0]:
-                data = os.read(self._file, 64)
-                if not data:
-                    return
-                text = data.decode(errors="replace")
-                self._grip = GRIPPER_KEYS.get(text[-1], self._grip)
-                self._last = key_deflection(text), time.monotonic()
+    def _typed(self, text: str) -> None:
+        self._grip = GRIPPER_KEYS.get(text[-1], self._grip)
+        self._last = key_deflection(text), time.monotonic()
 
     def wish(self, now: float) -> np.ndarray | None:
         wish, pressed = self._last
@@ -223,9 +205,7 @@ class Keyboard(Hand):
         return now - self._last[1] <= KEY_LEADS
 
     def close(self) -> None:
-        if self._saved is not None:
-            termios.tcsetattr(self._file, termios.TCSADRAIN, self._saved)
-            self._saved = None
+        self._terminal.close()
 
 
 def displacement_action(

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from rosbags.interfaces import Qos
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from irl_ros.contract import Contract
+from irl_ros.contract import Contract, ContractError, load_thresholds
 from irl_ros.data.alignment import DEMONSTRATED_BY, MINIMUM_PERIODS, SECOND
-from irl_ros.data.bag import BagError
-from irl_ros.data.bag_writer import BagWriter, offered_qos, set_label
-from irl_ros.data.recording import EpisodeStates, Refused, State, next_episode, unfinished
-from irl_ros.nodes import diagnostics, process
-from irl_ros.nodes.intake import LATCHED, Intake
+from irl_ros.data.listing import BagError
+from irl_ros.data.recording import Refused, State, unfinished
+from irl_ros.data.take import Arrival
+from irl_ros.data.taping import Kept, Taping
+from irl_ros.kinematics import Kinematics
+from irl_ros.nodes import conduct, process
+from irl_ros.nodes.announce import Announcer
+from irl_ros.nodes.automatic import Automatic
+from irl_ros.nodes.intake import LATCHED, Intake, Poller
 from irl_ros.nodes.parameters import declare, parameter
+
+BEAT = 0.5
+"""[s] between two flushes to the disk, looks at its free space, and diagnostics."""
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(conduct.Settings):
+    """Parameters of the node."""
+
     robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
     out: str = parameter("demonstrations", "directory for the episodes; one that exists is continued")
@@ -42,49 +46,107 @@ class Parameters:
     takeover: str = parameter(
         "", "topic (Bool, latched) that starts an episode when true and keeps it as a success when false; empty: none"
     )
+    minimum_free: float = parameter(
+        200.0, "free space on the disk below which nothing is recorded", "MB", range=(0.0, 1e9), read_only=False
+    )
 
 
 class DemoRecorder(Node):
-    """Stamps, counts and writes what arrives; the services drive :class:`EpisodeStates`."""
+    """Brings what arrives and what the operator asks for to :class:`Taping`, and tells what came of it."""
 
     def __init__(self) -> None:
         super().__init__("demo_recorder")
         self._settings = declare(self, Parameters)
         self._contract = Contract.load(self._settings.robot, self._settings.task)
-        self._out = _output_directory(self._settings.out)
-        self._states = EpisodeStates()
-        self._bag: BagWriter | None = None
-        self._saved = 0
+        self._taping = self._make_taping()
+        self._lock = threading.RLock()
         self._error = ""
         self.done, self.exit_code = False, 0
-        self._counted: Counter[str] = Counter()
         self._began, self._led = 0, False
-        self._intake = Intake(self, self._contract, self._on_message)
-        self._state = self.create_publisher(String, "~/state", LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, diagnostics.TOPIC, 10)
-        self._create_services()
-        if self._settings.takeover:
-            self.create_subscription(Bool, self._settings.takeover, self._on_takeover, LATCHED)
-        # Diagnostics and the disk go on where sim time stands still.
-        self.create_timer(1.0, self._on_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._publish_state()
-        for path in unfinished(self._out):
-            self.get_logger().warning(f"{path} was left by a recorder that was killed: `irl_ros repair {self._out}` makes a bag of it")
+        self._announcer = Announcer(self, self._settings.bell)
+        self._automatic = Automatic(self, self._settings, self._contract)
+        self._intake = Intake(self, self._contract, self._on_message, self._on_lost)
+        self._requests = self._make_requests()
+        # The disk and diagnostics go on where sim time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        for period, action in ((BEAT, self._on_beat), (1.0, self._report)):
+            self.create_timer(period, partial(self._attempt, action), clock=steady)
+        self._announcer.state(self._taping.state)
+        self._poller = Poller(partial(self._attempt, self._on_poll))
+        out = self._taping.out
+        for path in unfinished(out):
+            self.get_logger().warning(f"{path} was left by a recorder that was killed: `irl_ros repair {out}` makes a bag of it")
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
+        self._poller.stop()
         self._intake.drain()
-        if self._bag is not None:
-            self._attempt(partial(self._save, interrupted=True))
+        if self._taping.take is not None:
+            self._attempt(partial(self._finish, interrupted=True))
 
-    def _create_services(self) -> None:
-        for name, action in (("start", self._start), ("stop", self._stop), ("discard", self._discard)):
+    def step(self) -> None:
+        """Between two callbacks; an error in the poller's thread is one of the node."""
+        self._poller.check()
+
+    def destroy_node(self) -> None:
+        if hasattr(self, "_requests"):
+            self._requests.close()
+        super().destroy_node()
+
+    def _make_taping(self) -> Taping:
+        settings = self._settings
+        try:
+            kinematics = Kinematics(self._contract.robot)
+        except ContractError as error:
+            self.get_logger().warning(f"episodes are not tried as training would try them: {error}")
+            kinematics = None
+        thresholds = load_thresholds(settings.task)
+        who = settings.demonstrated_by, settings.operator
+        return Taping(settings.out, self._contract, thresholds, kinematics, *who)
+
+    def _make_requests(self) -> conduct.Requests:
+        actions = {"start": self._start, "stop": self._stop, "discard": self._discard}
+        for name, action in actions.items():
             self.create_service(Trigger, f"~/{name}", partial(self._on_trigger, action))
         self.create_service(SetBool, "~/label_success", self._on_label)
+        if self._settings.takeover:
+            self.create_subscription(Bool, self._settings.takeover, self._on_takeover, LATCHED)
+        ends = {"success": partial(self._end, True), "failure": partial(self._end, False)}
+        asked = {name: partial(self._attempt, action) for name, action in {**actions, **ends}.items()}
+        return conduct.Requests(self, self._settings, asked)
 
-    def _on_message(self, role: str, data: bytes, arrived: int) -> None:
-        if self._bag is not None and arrived >= self._began:
-            self._attempt(partial(self._bag.write, role, data, self._intake.stamp(arrived)))
+    def _on_message(self, arrival: Arrival) -> None:
+        if self._taping.take is None:
+            self._automatic.keep(arrival)
+        elif arrival.wall >= self._began:
+            self._attempt(partial(self._write, (arrival,)))
+
+    def _write(self, arrivals: Iterable[Arrival]) -> None:
+        for arrival in arrivals:
+            self._taping.take.write(arrival, self._intake.stamp(arrival.wall))
+
+    def _on_lost(self, role: str, count: int) -> None:
+        if self._taping.take is not None:
+            self._taping.take.audits[role].told_lost += count
+        self.get_logger().error(f"{self._intake.names[role]}: the middleware lost {count} messages")
+
+    def _on_poll(self) -> None:
+        self._intake.poll()
+        self._requests.answer()
+        state = self._taping.state
+        if state is State.RECORDING and self._automatic.over(self._lasted()):
+            verdict = self._automatic.verdict()
+            self._stop() if verdict is None else self._end(verdict)
+        elif self._automatic.waits and state in (State.IDLE, State.WAITING):
+            moves = self._automatic.moves(self._intake.last.get("joint_states"))
+            if state is State.WAITING and moves:
+                self._record(self._automatic.lead_in)
+            elif state is State.IDLE and self._automatic.rests():
+                self._start()
+
+    def _lasted(self) -> float:
+        """For how long the episode has been recorded, on the node's clock [s]."""
+        return (self._intake.stamp(time.time_ns()) - self._taping.take.began) / SECOND
 
     def _on_trigger(self, action: Callable[[], str], _: Any, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._attempt(action)
@@ -96,40 +158,43 @@ class DemoRecorder(Node):
 
     def _on_takeover(self, message: Bool) -> None:
         """A stretch that a person drove is a demonstration; one too short to learn from is not kept."""
-        self._led = message.data
-        recording = self._states.state is State.RECORDING
-        if message.data and not recording:
+        with self._lock:
+            self._follow(message.data)
+
+    def _follow(self, led: bool) -> None:
+        self._led = led
+        recording = self._taping.state is State.RECORDING
+        if led and not recording:
             self._attempt(self._start_under_way)
-        elif recording and not message.data:
+        elif recording and not led:
             self._intake.drain()
-            lasted = self._intake.stamp(time.time_ns()) - self._intake.stamp(self._began)
-            long_enough = lasted >= MINIMUM_PERIODS * self._contract.task.period * SECOND
-            self._attempt(self._keep_takeover if long_enough else self._discard)
+            long_enough = self._lasted() >= MINIMUM_PERIODS * self._contract.task.period
+            self._attempt(partial(self._end, True) if long_enough else self._discard)
 
     def _start_under_way(self) -> str:
         """Start with what was measured just before: the first command may come before the next measurement."""
-        name = self._start()
-        for role, (data, arrived) in self._intake.last.items():
-            self._bag.write(role, data, self._intake.stamp(arrived))
-        return name
+        return self._record(lambda: sorted(self._intake.last.values(), key=lambda arrival: arrival.wall))
 
-    def _keep_takeover(self) -> str:
-        self._label(True)
-        return self._stop()
-
-    def _on_second(self) -> None:
-        if self._bag is not None:
-            self._attempt(self._bag.sync)
-        elif self._led:  # refused before, for a topic that was not heard yet
-            self._attempt(self._start_under_way)
-        self._publish_diagnostics()
+    def _on_beat(self) -> None:
+        self._intake.events()
+        if self._taping.take is None:
+            self._intake.adapt()
+            if self._led and not self._error:  # refused before, for a topic that was not heard yet
+                self._start_under_way()
+            return
+        self._taping.take.bag.sync()
+        if problem := self._disk():
+            self._intake.drain()
+            self._finish(interrupted=True)
+            self._announcer.say("RECORDING STOPPED: THE DISK IS NEARLY FULL", problem, bells=3)
 
     def _attempt(self, action: Callable[[], Any]) -> tuple[bool, str]:
         """Success and what to answer. A disk that fails ends the node: nothing may look saved that is not."""
         try:
-            return True, action() or ""
+            with self._lock:
+                return True, action() or ""
         except Refused as refusal:
-            self.get_logger().warning(f"refused: {refusal}")
+            self.get_logger().warning(f"refused: {refusal}", throttle_duration_sec=1.0)
             return False, str(refusal)
         except BagError as error:
             self._fail(str(error))
@@ -138,75 +203,50 @@ class DemoRecorder(Node):
     def _fail(self, error: str) -> None:
         self._error = error
         self.done, self.exit_code = True, 1
-        self.get_logger().error(f"recording stopped, {self._states.name or 'the label'} is not saved: {error}")
-        bag, self._bag = self._bag, None
-        if bag is not None:
-            bag.abort()
-        self._states.fail()
-        self._publish_state()
-        self._publish_diagnostics()
-        # The node ends now; what it says last must be out before.
-        self._diagnostics.wait_for_all_acked(Duration(seconds=1))
+        lost = self._taping.fail() or "the label"
+        self.get_logger().error(f"recording stopped, {lost} is not saved: {error}")
+        self._announcer.say("RECORDING FAILED", f"{lost} is not saved: {error}", bells=3)
+        self._announcer.state(self._taping.state)
+        self._report()
+        self._announcer.flush()
 
     def _start(self) -> str:
-        self._states.check_start()
-        self._began = time.time_ns()
+        """What a start asks for: an episode, or where it begins with the first motion, the wait for it."""
+        if not self._automatic.waits:
+            return self._record(tuple)
+        self._check_ready()
+        self._taping.states.wait()
+        self._automatic.wait()
+        self._announcer.state(self._taping.state)
+        self._announcer.say("READY: the first motion starts the recording")
+        return "waiting for the first motion"
+
+    def _record(self, before: Callable[[], Iterable[Arrival]]) -> str:
+        """An episode that begins now, or with what arrived `before`, which is asked for after the last was delivered."""
+        self._taping.states.check_start()
         self._intake.drain()
-        missing = self._missing()
-        if missing:
-            raise Refused(f"cannot record: {'; '.join(missing)}")
-        name = self._next()
-        topics = {role: (full, self._offered(role)) for role, full in self._intake.names.items()}
-        operator = self.get_parameter("operator").value
-        self._bag = BagWriter(self._out / name, self._contract, topics, self._settings.demonstrated_by, operator)
-        self._states.start(name)
-        for role, data in self._intake.latched.items():
-            self._bag.write(role, data, self._intake.stamp(self._began))
-        self._publish_state()
+        self._check_ready()
+        first = tuple(before())
+        self._began = min((arrival.wall for arrival in first), default=time.time_ns())
+        start = self._intake.stamp(self._began)
+        topics = {role: (full, self._intake.offered(role)) for role, full in self._intake.names.items()}
+        name = self._taping.begin(topics, self.get_parameter("operator").value, start)
+        self._taping.take.incompatible = self._intake.incompatible
+        for arrival in self._intake.latched.values():
+            self._taping.take.write(arrival, start)
+        self._write(arrival for arrival in first if arrival.role not in self._intake.latched)
+        self._automatic.begin()
+        self._announcer.state(self._taping.state)
+        self._announcer.say(f"RECORDING {name}")
         return name
 
-    def _next(self) -> str:
-        try:
-            return next_episode(self._out)
-        except OSError as error:
-            raise BagError(f"cannot read {self._out}: {error.strerror}") from error
-
-    def _stop(self) -> str:
-        self._intake.drain()
-        if self._error:
-            raise Refused(f"nothing is saved: {self._error}")
-        self._states.stop()
-        self._publish_state()
-        return self._save()
-
-    def _save(self, interrupted: bool = False) -> str:
-        label = None if interrupted else self._states.label
-        counts = self._bag.counts
-        path = self._bag.save(label, interrupted).absolute()
-        self._bag = None
-        if interrupted:
-            self._states.fail()
-        else:
-            self._states.saved(path)
-        self._saved += 1
-        self._publish_state()
-        how = "was interrupted and is kept, unusable for training, in" if interrupted else "is saved in"
-        self.get_logger().info(f"{path.name} {how} {path}: {', '.join(f'{n} {role}' for role, n in counts.items())}")
-        return str(path)
-
-    def _discard(self) -> str:
-        name = self._states.name
-        self._states.discard()
-        bag, self._bag = self._bag, None
-        bag.discard()
-        self._publish_state()
-        return f"discarded {name}"
-
-    def _label(self, success: bool) -> str:
-        if self._states.label_current(success):
-            return f"{self._states.name} labelled {'success' if success else 'failure'}"
-        set_label(self._states.last, success)
-        return f"{self._states.last.name} labelled {'success' if success else 'failure'}"
+    def _check_ready(self) -> None:
+        self._taping.states.check_start()
+        problems = self._missing()
+        if disk := self._disk():
+            problems.append(disk)
+        if problems:
+            raise Refused(f"cannot record: {'; '.join(problems)}")
 
     def _missing(self) -> list[str]:
         """What a recording needs and has not, in words."""
@@ -215,42 +255,43 @@ class DemoRecorder(Node):
             missing.append(f"{command}: nothing publishes commands, and demonstrated_by is command")
         return missing
 
-    def _offered(self, role: str) -> Qos:
-        """The QoS of the topic's publisher, or what it should be where nothing publishes."""
-        found = self.get_publishers_info_by_topic(self._intake.names[role])
-        if not found:
-            return offered_qos(reliable=True, latched=False)
-        profile = found[0].qos_profile
-        return offered_qos(
-            profile.reliability == ReliabilityPolicy.RELIABLE, profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-        )
+    def _disk(self) -> str:
+        """What is wrong with the room on the disk, in words; empty where there is enough."""
+        free, wanted = self._taping.free(), self.get_parameter("minimum_free").value
+        return f"{self._taping.out}: {free:.0f} MB are free, minimum_free is {wanted:g} MB" if free < wanted else ""
 
-    def _publish_state(self) -> None:
-        self._state.publish(String(data=self._states.state.value))
-
-    def _publish_diagnostics(self) -> None:
-        rates, self._counted = self._intake.received - self._counted, self._intake.received.copy()
-        silent = [role for role in self._contract.sources if self._intake.silent(role)]
-        values = {"state": self._states.state.value, "episode": self._states.name or "", "saved": self._saved}
-        values |= {f"{role} rate [Hz]": rates[role] for role in self._contract.topics}
-        if self._bag is not None:
-            values |= {f"{role} count": count for role, count in self._bag.counts.items()}
-        level, message = diagnostics.OK, self._states.state.value
-        if silent:
-            level, message = diagnostics.WARN, f"silent: {', '.join(silent)}"
+    def _stop(self) -> str:
+        self._intake.drain()
         if self._error:
-            level, message = diagnostics.ERROR, self._error
-        status = diagnostics.status(self.get_fully_qualified_name(), level, message, **values)
-        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), [status]))
+            raise Refused(f"nothing is saved: {self._error}")
+        return str(self._finish().path)
 
+    def _finish(self, interrupted: bool = False) -> Kept:
+        self._announcer.state(State.SAVING)
+        kept = self._taping.finish(self._intake.stamp(time.time_ns()), interrupted)
+        self._announcer.state(self._taping.state)
+        self._announcer.kept(kept)
+        return kept
 
-def _output_directory(name: str) -> Path:
-    path = Path(name).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BagError(f"parameter out: cannot create {path}: {error.strerror}") from error
-    return path
+    def _end(self, success: bool) -> str:
+        """End the episode with this label; where none is recorded, the last one gets it."""
+        answer = self._label(success)
+        return self._stop() if self._taping.state is State.RECORDING else answer
+
+    def _discard(self) -> str:
+        what = self._taping.discard()
+        self._announcer.state(self._taping.state)
+        self._announcer.say(f"DISCARDED {what}")
+        return f"discarded {what}"
+
+    def _label(self, success: bool) -> str:
+        name = self._taping.label(success)
+        if self._taping.kept is not None:
+            self._announcer.kept(self._taping.kept)
+        return f"{name} labelled {'success' if success else 'failure'}"
+
+    def _report(self) -> None:
+        self._announcer.report(self._taping, self._intake, self._error)
 
 
 def main() -> None:

@@ -1,0 +1,97 @@
+"""How an operator conducts episodes beside the services: joystick buttons, keys, and what begins and ends by itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Joy
+from std_msgs.msg import String
+
+from irl_ros.nodes.parameters import parameter
+from irl_ros.nodes.terminal import Terminal
+
+REQUESTS = ("start", "success", "failure", "discard")
+EPISODE_KEYS = {"\n": "start", "\r": "start", "y": "success", "n": "failure", "x": "discard"}
+EPISODE_KEY_HELP = "Enter: start an episode, y: end it as a success, n: as a failure, x: discard it, or the last one"
+BURST = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Of a joystick: a press that lasts for one message must be seen."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the recorder that concern its operator."""
+
+    joystick: bool = parameter(False, "conduct episodes by buttons of the joystick on `joy`")
+    joy_start: int = parameter(7, "joystick: button that starts an episode; -1: none", range=(-1, 63))
+    joy_success: int = parameter(3, "joystick: button that ends it as a success; -1: none", range=(-1, 63))
+    joy_failure: int = parameter(2, "joystick: button that ends it as a failure; -1: none", range=(-1, 63))
+    joy_discard: int = parameter(6, "joystick: button that discards it, or the last one; -1: none", range=(-1, 63))
+    keyboard: bool = parameter(False, "conduct episodes by keys of the terminal on stdin")
+    bell: bool = parameter(True, "ring the terminal's bell at every change")
+    start_on_motion: bool = parameter(False, "a start waits for the arm's first motion")
+    motion: float = parameter(0.01, "start_on_motion: what a joint must have moved", "rad", range=(1e-4, 1.0))
+    lead_in: float = parameter(0.3, "start_on_motion: recorded from before the motion was seen", "s", range=(0.0, 5.0))
+    rearm: float = parameter(
+        0.0, "start_on_motion: wait for the next motion by itself, once the arm has rested this long; 0: wait for a start",
+        "s", range=(0.0, 600.0),
+    )
+    success_topic: str = parameter("", "topic (std_msgs/Bool) on which the task says whether it is done; empty: none")
+    success_hold: float = parameter(0.5, "how long a success must last to end the episode", "s", range=(0.0, 60.0))
+    timeout: float = parameter(
+        0.0, "end an episode after this; labelled by what `success_topic` says, else not at all; 0: never", "s", range=(0.0, 86400.0)
+    )
+
+
+class Requests:
+    """Buttons, keys and `~/request` (String), all answered by :meth:`answer`, in the executor's thread."""
+
+    def __init__(self, node: Node, settings: Settings, actions: Mapping[str, Callable[[], object]]):
+        self._actions = actions
+        self._typed: deque[str] = deque()
+        self._terminal: Terminal | None = None
+        node.create_subscription(String, "~/request", lambda msg: self._ask(msg.data), 10)
+        if settings.joystick:
+            buttons = {name: getattr(settings, f"joy_{name}") for name in REQUESTS}
+            self._buttons = Buttons({button: name for name, button in buttons.items() if button >= 0})
+            node.create_subscription(Joy, "joy", self._on_joy, BURST)
+        if settings.keyboard:
+            self._terminal = Terminal(self._typed.append, "use services or a joystick instead (--teleop joy)")
+            node.get_logger().info(EPISODE_KEY_HELP)
+
+    def answer(self) -> None:
+        """Do what was typed since the last time."""
+        while self._typed:
+            for key in self._typed.popleft():
+                self._ask(EPISODE_KEYS.get(key, ""))
+
+    def close(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
+
+    def _on_joy(self, msg: Joy) -> None:
+        for name in self._buttons.pressed(msg.buttons):
+            self._ask(name)
+
+    def _ask(self, name: str) -> None:
+        if name in self._actions:
+            self._actions[name]()
+
+
+class Buttons:
+    """Presses out of a joystick's messages: a button counts once, when it goes down, and not where it was down before
+    anybody looked."""
+
+    def __init__(self, names: Mapping[int, str]):
+        self._names = names
+        self._down: set[int] | None = None
+
+    def pressed(self, buttons: Mapping[int, int]) -> list[str]:
+        """Names of the buttons that went down with this message."""
+        down = {k for k in self._names if k < len(buttons) and buttons[k]}
+        new = down - self._down if self._down is not None else set()
+        self._down = down
+        return [self._names[k] for k in sorted(new)]
