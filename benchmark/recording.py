@@ -3,8 +3,8 @@
     python benchmark/recording.py [--rate 1000] [--seconds 60] [--faster 2000 4000 8000] [--json FILE]
 
 Real processes over DDS on loopback: this one sends joint states, commands and object poses, each at the rate and each
-with its number in the payload, and the recorder records them as an episode of `push`. Then every number is looked for in the
-bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came. The rates
+with its number in the payload, and the recorder records them as an episode of `push`. Then every number is looked for
+in the bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came. The rates
 of `--faster` follow, for a few seconds each, until one loses.
 """
 

@@ -1,5 +1,5 @@
-"""What the recorder tells: topics for machines, and for an operator with both hands at the robot one large line per change
-and the terminal's bell."""
+"""What the recorder tells: topics for machines, and for an operator with both hands at the robot one large line per
+change and the terminal's bell."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Announcer:
         told = {True: "SUCCESS", False: "FAILURE", None: "SAVED"}[kept.label]
         unused = "interrupted: training will not use it" if kept.interrupted else ""
         warned = [f"NOT USED BY TRAINING: {problem}" for problem in (unused, *problems) if problem]
-        self.say(f"{told} {name}", kept.quality.line(name, kept.label), *warned, bells=3 if warned else 2)
+        line = kept.quality.line(name, kept.label)
+        self.say(f"{told} {name}", line, *warned, f"it is saved in {kept.path}", bells=3 if warned else 2)
 
     def report(self, taping: Taping, intake: Intake, error: str) -> None:
         """Diagnostics, once a second."""

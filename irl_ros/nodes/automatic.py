@@ -51,8 +51,8 @@ class Motion:
 
 
 class Ending:
-    """Whether an episode is over: `hold` [s] after the task said success without taking it back, or after `timeout` [s],
-    0: never."""
+    """Whether an episode is over: `hold` [s] after the task said success without taking it back, or after `timeout`
+    [s], 0: never."""
 
     def __init__(self, hold: float, timeout: float):
         self._hold, self._timeout = hold, timeout

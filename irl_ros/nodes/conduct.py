@@ -36,13 +36,18 @@ class Settings:
     motion: float = parameter(0.01, "start_on_motion: what a joint must have moved", "rad", range=(1e-4, 1.0))
     lead_in: float = parameter(0.3, "start_on_motion: recorded from before the motion was seen", "s", range=(0.0, 5.0))
     rearm: float = parameter(
-        0.0, "start_on_motion: wait for the next motion by itself, once the arm has rested this long; 0: wait for a start",
-        "s", range=(0.0, 600.0),
+        0.0,
+        "start_on_motion: wait for the next motion by itself, once the arm has rested this long; 0: wait for a start",
+        "s",
+        range=(0.0, 600.0),
     )
     success_topic: str = parameter("", "topic (std_msgs/Bool) on which the task says whether it is done; empty: none")
     success_hold: float = parameter(0.5, "how long a success must last to end the episode", "s", range=(0.0, 60.0))
     timeout: float = parameter(
-        0.0, "end an episode after this; labelled by what `success_topic` says, else not at all; 0: never", "s", range=(0.0, 86400.0)
+        0.0,
+        "end an episode after this; labelled by what `success_topic` says, else not at all; 0: never",
+        "s",
+        range=(0.0, 86400.0),
     )
 
 

@@ -64,8 +64,8 @@ class _EverythingReady:
 
 
 class Poller:
-    """Calls `poll` again and again from a thread: through timers of the executor, which asks for everything at each turn,
-    it would cost half a core."""
+    """Calls `poll` again and again from a thread: through timers of the executor, which asks for everything at each
+    turn, it would cost half a core."""
 
     def __init__(self, poll: Callable[[], object]):
         self._poll, self._running = poll, True
@@ -96,8 +96,9 @@ class Intake:
     order of arrival.
 
     `received` counts messages, `latched` holds the last one of each latched topic, `last` the last one of the others
-    that are measured, `names` the resolved topic names, `needed` the roles that the observation needs; `lost` is told how many messages of a role the middleware gave
-    up, `incompatible` names the policy by role where a publisher's QoS keeps it from being heard.
+    that are measured, `names` the resolved topic names, `needed` the roles that the observation needs; `lost` is told
+    how many messages of a role the middleware gave up, `incompatible` names the policy by role where a publisher's QoS
+    keeps it from being heard.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Intake:
         self._inputs = {role: self._subscribe(role, self._usual(role)) for role in contract.topics}
 
     def poll(self) -> None:
-        """Deliver what arrived before now, in order; what arrives meanwhile on one topic or another is for next time."""
+        """Deliver what arrived before now, in order; what arrives meanwhile on some topic is for next time."""
         now = time.time_ns()
         arrived = self._arrived()
         self._early = [a for a in arrived if a.wall > now]
@@ -222,7 +223,7 @@ class Intake:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         self.incompatible[role] = policy
         self._node.get_logger().error(
-            f"{self.names[role]}: a publisher offers another {policy} than is needed{self._must(role)}: nothing of it is heard"
+            f"{self.names[role]}: a publisher offers another {policy} than is needed{self._must(role)}: it is not heard"
         )
 
     def _arrived(self) -> list[Arrival]:

@@ -75,7 +75,8 @@ class DemoRecorder(Node):
         self._poller = Poller(partial(self._attempt, self._on_poll))
         out = self._taping.out
         for path in unfinished(out):
-            self.get_logger().warning(f"{path} was left by a recorder that was killed: `irl_ros repair {out}` makes a bag of it")
+            said = f"{path} was left by a recorder that was killed: `irl_ros repair {out}` makes a bag of it"
+            self.get_logger().warning(said)
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
@@ -85,7 +86,6 @@ class DemoRecorder(Node):
             self._attempt(partial(self._finish, interrupted=True))
 
     def step(self) -> None:
-        """Between two callbacks; an error in the poller's thread is one of the node."""
         self._poller.check()
 
     def destroy_node(self) -> None:
@@ -100,9 +100,8 @@ class DemoRecorder(Node):
         except ContractError as error:
             self.get_logger().warning(f"episodes are not tried as training would try them: {error}")
             kinematics = None
-        thresholds = load_thresholds(settings.task)
-        who = settings.demonstrated_by, settings.operator
-        return Taping(settings.out, self._contract, thresholds, kinematics, *who)
+        asked, who = load_thresholds(settings.task), (settings.demonstrated_by, settings.operator)
+        return Taping(settings.out, self._contract, asked, kinematics, *who)
 
     def _make_requests(self) -> conduct.Requests:
         actions = {"start": self._start, "stop": self._stop, "discard": self._discard}
@@ -222,7 +221,7 @@ class DemoRecorder(Node):
         return "waiting for the first motion"
 
     def _record(self, before: Callable[[], Iterable[Arrival]]) -> str:
-        """An episode that begins now, or with what arrived `before`, which is asked for after the last was delivered."""
+        """An episode that begins now, or with what arrived `before`: asked for once all that came is delivered."""
         self._taping.states.check_start()
         self._intake.drain()
         self._check_ready()
