@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 import irl_ros
-from irl_ros import cli_data
+from irl_ros import cli_data, cli_exchange
 from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.command import EXIT_CODES, INTERRUPTED, USAGE_ERROR, Parser, add_json, run_command, tell
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_json(report)
     report.set_defaults(run=_report)
     cli_data.add_commands(commands, _add)
+    cli_exchange.add_commands(commands, _add)
     return parser
 
 

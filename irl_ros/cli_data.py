@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from irl_ros.contract import Contract
 from irl_ros.data import catalogue
 from irl_ros.data.episode import EpisodeError
-from irl_ros.data.listing import BagError, read_listing
+from irl_ros.data.listing import read_listing
 
 
 def add_commands(commands: Any, add: Any) -> None:
-    """`inspect`, `label`, `drop`, `split`, `import` and `repair` to argparse's `commands`; `add` makes a subcommand of
+    """`inspect`, `label`, `drop`, `split` and `repair` to argparse's `commands`; `add` makes a subcommand of
     a name and a help text."""
     inspect = _add(commands, add, "inspect", "what demonstrations lie there, how good, and which of them training uses")
     inspect.add_argument("--json", action="store_true", help="figures for machines")
@@ -33,7 +32,6 @@ def add_commands(commands: Any, add: Any) -> None:
     split.add_argument("parts", nargs="+", metavar="DIR=SHARE", help="a new directory and its share, 0 to 1")
     split.add_argument("--seed", type=int, default=0, help="which episode goes where comes from it")
     split.set_defaults(run=_split)
-    _add_import(add(commands, "import", "episodes out of a bag that other tools recorded: rosbag2, mcap or sqlite3"))
     repair = _add(commands, add, "repair", "whole bags of what killed recorders and bad disks left; nothing is deleted")
     repair.set_defaults(run=_repair)
 
@@ -122,66 +120,6 @@ def _part(text: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise EpisodeError(f"{text!r} is no DIR=SHARE such as train=0.8") from None
-
-
-def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bag", help="bag directory or file")
-    command.add_argument("--out", required=True, help="data set to add the episodes to")
-    command.add_argument("--robot", default="", help="a name in config/robots or a YAML file; empty: the task's own")
-    command.add_argument("--task", default="reach", help="a name in config/tasks or a YAML file")
-    command.add_argument(
-        "--topic", action="append", default=[], metavar="ROLE=TOPIC", help="joint_states=/my/joint_states, for one"
-    )
-    command.add_argument("--operator", default="", help="who demonstrated; kept in every episode")
-    command.add_argument("--hand-guiding", action="store_true", help="the arm itself was moved: ignore commands")
-    cut = command.add_mutually_exclusive_group()
-    cut.add_argument("--pauses", type=float, metavar="SECONDS", help="cut where the arm stands still for so long")
-    cut.add_argument("--events", nargs=2, metavar=("START", "STOP"), help="cut by messages on two topics")
-    cut.add_argument("--labels", metavar="TOPIC", help="cut by std_msgs/Bool on a topic: ended, and succeeded or not")
-    cut.add_argument("--times", metavar="CSV", help="cut by rows of start, end [s] and perhaps 1 or 0 for success")
-    command.set_defaults(run=_import)
-
-
-def _import(options: argparse.Namespace) -> int:
-    from irl_ros.data import foreign
-
-    contract = Contract.load(options.robot, options.task)
-    renamed = dict(_renamed(text) for text in options.topic)
-    events = options.events or ([options.labels] if options.labels else [])
-    try:
-        bag = foreign.read_foreign(Path(options.bag), contract, renamed, events)
-        cuts = _cuts(bag, contract, options)
-        if not cuts:
-            raise BagError(f"{options.bag}: nothing in it to cut an episode by; see --help for other ways")
-        by_hand = options.hand_guiding or not bag.streams["command"]
-        who = "hand_guiding" if by_hand else "command"
-        written = foreign.write_episodes(bag, cuts, contract, Path(options.out), who, options.operator)
-    except BagError as error:
-        raise EpisodeError(str(error)) from None
-    for topic in bag.left_out:
-        print(f"left out: {topic}", file=sys.stderr)
-    count = "1 episode" if len(written) == 1 else f"{len(written)} episodes"
-    print(f"{count} in {options.out}, by {who.replace('_', ' ')}: {', '.join(p.name for p in written)}")
-    return 0
-
-
-def _cuts(bag: Any, contract: Contract, options: argparse.Namespace) -> list[Any]:
-    from irl_ros.data import foreign
-
-    if options.pauses is not None:
-        return foreign.by_pauses(bag, contract, options.pauses)
-    if options.events:
-        return foreign.by_events(bag, *options.events)
-    if options.labels:
-        return foreign.by_label(bag, options.labels)
-    return foreign.by_table(bag, Path(options.times)) if options.times else foreign.whole(bag)
-
-
-def _renamed(text: str) -> tuple[str, str]:
-    role, equals, topic = text.partition("=")
-    if not equals:
-        raise EpisodeError(f"{text!r} is no ROLE=TOPIC such as joint_states=/my/joint_states")
-    return role, topic
 
 
 def _repair(options: argparse.Namespace) -> int:

@@ -19,13 +19,11 @@ KEPT_BYTES = 256 * 1024 * 1024
 def load_dataset(directory: Path | str, contract: Contract | None = None) -> tuple[Demonstrations, list[str]]:
     """Every usable episode and, one line each, why the others are not; raises EpisodeError when nothing is left.
 
-    `contract`: what the episodes must fit; None takes that of the first bag, which npz files do not have.
+    `contract`: what the episodes must fit; None takes that of the first bag or of an export.
     """
     directory = Path(directory).expanduser()
     if not any(directory.glob("*.npz")):
         return load_demonstrations(directory, contract)
-    if contract is None:
-        raise EpisodeError(f"{directory}: npz files say nothing of robot and task; give a contract, Contract.load(robot, task)")
     return load_npz(directory, contract)
 
 
