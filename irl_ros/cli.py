@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 import irl_ros
-from irl_ros import cli_data, cli_exchange
+from irl_ros import cli_data, cli_exchange, cli_results
 from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
+from irl_ros.cli_results import UserError, finish
 from irl_ros.command import EXIT_CODES, INTERRUPTED, USAGE_ERROR, Parser, add_json, run_command, tell
 from irl_ros.contract import Contract, ContractError, load_robot
 from irl_ros.data.dataset import load_dataset
@@ -27,8 +26,6 @@ __all__ = ["USAGE_ERROR", "build_parser", "main"]
 
 OTHER_ARM = "other_arm"
 """The variant that changes the robot; the others are the simulated arm's own."""
-EVALUATED_AT_ONCE = 20
-"""Episodes between two states of the progress bar."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,10 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     expected = (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError)
     return run_command(options.run, options, expected)
-
-
-class UserError(ValueError):
-    """Something that the user asked for and that cannot be; the message says why and what to do."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,17 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train_options(commands.choices["train"])
     for name in ("train", "demo"):
         add_json(commands.choices[name])
-    evaluate = _add(commands, "evaluate", "run a checkpoint's policy in simulation and count successes")
-    evaluate.add_argument("--checkpoint", required=True, help="directory of the checkpoint")
-    evaluate.add_argument("--episodes", type=int, default=100, help="episodes")
-    evaluate.add_argument("--seed", type=int, default=0, help="start poses and goals come from it")
-    add_json(evaluate)
-    evaluate.set_defaults(run=_evaluate)
     _add_transfer(_add(commands, "transfer", "optimise a policy on a checkpoint's frozen reward in a changed world"))
-    report = _add(commands, "report", "write summary.json and report.html of a run")
-    report.add_argument("directory", help="run directory")
-    add_json(report)
-    report.set_defaults(run=_report)
+    cli_results.add_commands(commands, _add)
     cli_data.add_commands(commands, _add)
     cli_exchange.add_commands(commands, _add)
     return parser
@@ -121,7 +105,7 @@ def _demo(options: argparse.Namespace) -> int:
     started = time.monotonic()
     code = _graph(options)
     if code == 0:
-        _finish(options, Path(options.out), wall_s=round(time.monotonic() - started, 1))
+        finish(options, Path(options.out), wall_s=round(time.monotonic() - started, 1))
     return code
 
 
@@ -138,7 +122,7 @@ def _train(options: argparse.Namespace) -> int:
             raise UserError(f"{', '.join(alone).replace('_', '-')} needs --dataset, a directory of demonstrations")
         code = _graph(options)
         if code == 0:
-            _finish(options, Path(options.out))
+            finish(options, Path(options.out))
         return code
     return _train_here(options)
 
@@ -154,7 +138,7 @@ def _train_here(options: argparse.Namespace) -> int:
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
-    _finish(options, Path(options.out), dataset=options.dataset)
+    finish(options, Path(options.out), dataset=options.dataset)
     return 0
 
 
@@ -198,31 +182,6 @@ def _interruptible_observer() -> Any:
     return observer
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    from irl_ros.learning.environment import EnvSpec
-    from irl_ros.learning.rollout import Outcome, Rollouts
-    from irl_ros.learning.train import EVALUATION_SEED, success_figures
-    from irl_ros.report.run import wilson
-
-    if options.episodes < 1 or options.seed < 0:
-        raise UserError("--episodes must be at least 1 and --seed at least 0")
-    checkpoint = Checkpoint.load(options.checkpoint)
-    seeds = [EVALUATION_SEED + 100_000 * options.seed + k for k in range(options.episodes)]
-    bar = tqdm(total=len(seeds), desc="evaluate", unit="episode", file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
-    outcomes: list[Outcome] = []
-    with bar, Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
-        for first in range(0, len(seeds), EVALUATED_AT_ONCE):
-            outcomes += rollouts.evaluate(checkpoint.policy_arrays, seeds[first : first + EVALUATED_AT_ONCE])
-            bar.update(len(outcomes) - bar.n)
-    figures = success_figures(outcomes)
-    successes = sum(outcome.success for outcome in outcomes)
-    low, high = wilson(successes, len(outcomes))
-    said = f"{successes} of {len(outcomes)} episodes succeed: {figures['success']:.0%}, 95 % confidence {low:.0%} to {high:.0%}"
-    counted = {"episodes": len(outcomes), "successes": successes, "confidence_95": [low, high]}
-    tell(options, {"checkpoint": options.checkpoint, **counted, **figures}, [said])
-    return 0
-
-
 def _add_transfer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", required=True, help="directory of the checkpoint whose reward is frozen")
     command.add_argument("--variant", required=True, help=f"{OTHER_ARM}, or a variant of the task's simulated arm")
@@ -264,28 +223,6 @@ def _transfer(options: argparse.Namespace) -> int:
     path = str(Path(options.out) / "checkpoint")
     tell(options, {**figures, "checkpoint": path}, [said, f"checkpoint: {path}"])
     return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    run = Path(options.directory)
-    if not (run / "checkpoint").is_dir():
-        raise UserError(f"{run} holds no run: there is no checkpoint in it")
-    _finish(options, run)
-    return 0
-
-
-def _finish(options: argparse.Namespace, run: Path, dataset: str | None = None, **more: Any) -> None:
-    """Summary, report, and the last lines."""
-    from irl_ros.report import RunError, write_report
-    from irl_ros.summary import SummaryError, sentences, write_summary
-
-    try:
-        summary = write_summary(run, **more)
-        report = write_report(run, dataset)
-    except (RunError, SummaryError) as error:
-        raise UserError(str(error)) from None
-    made = {"checkpoint": str(run / "checkpoint"), "figures": str(run / "summary.json"), "report": str(report)}
-    tell(options, {**summary, **made}, ["", *sentences(summary), *(f"{what}: {path}" for what, path in made.items())])
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ def paint(text: str, colour: int, stream: TextIO) -> str:
 
 def near_path(message: str, options: argparse.Namespace) -> str:
     """A proposal for the first path among the options that the message names and that is not what it should be."""
-    for name, value in vars(options).items():
+    said = [(name, word) for name, value in vars(options).items() for word in (value if isinstance(value, list) else [value])]
+    for name, value in said:
         if not isinstance(value, str) or not value:
             continue
         named = re.search(rf"(^|[\s'\"/:]){re.escape(value)}([\s'\":;,./]|$)", message)

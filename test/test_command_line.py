@@ -12,7 +12,7 @@ import handmade
 import numpy as np
 import pytest
 
-from irl_ros import cli, command
+from irl_ros import cli, cli_results, command
 from irl_ros.bringup import GRAPHS
 from irl_ros.contract import Contract
 
@@ -83,7 +83,7 @@ def test_exit_codes_and_a_traceback_only_where_it_is_asked_for(here, capsys, mon
     def fail(_options):
         raise raised
 
-    monkeypatch.setattr(cli, "_report", fail)
+    monkeypatch.setattr(cli_results, "_report", fail)
     assert run(["report", "runs/demo", *(["--debug"] if debug else [])]) == code
     err = capsys.readouterr().err
     assert said in err and ("Traceback" in err) == (debug and code != 130)

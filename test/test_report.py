@@ -10,7 +10,9 @@ import gymnasium
 import handmade
 import numpy as np
 import pytest
+from browser import CHROMIUM, MISSING, visit
 from matplotlib.image import imread
+from PIL import Image, ImageSequence
 
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract, Field, Task
@@ -22,7 +24,7 @@ from irl_ros.report import run as run_module
 from irl_ros.report.run import wilson
 from irl_ros.report.sections import closeness_to_true_reward
 
-SECTION_IDS = ["headline", "arm", "paths", "reward", "along", "curves", "health", "configuration"]
+SECTION_IDS = ["headline", "arm", "paths", "joints", "reward", "along", "curves", "health", "configuration"]
 METRICS = [
     {
         "iteration": k,
@@ -152,7 +154,8 @@ def write_demonstrations(directory: Path, contract: Contract) -> None:
 def test_every_section_of_a_full_run_is_drawn(full_page):
     assert list(full_page.sections) == SECTION_IDS
     assert "missing" not in full_page.text.partition("</style>")[2]
-    assert full_page.images == {s: 1 for s in SECTION_IDS if s not in ("health", "configuration")}
+    drawn = {s: 1 for s in SECTION_IDS if s not in ("health", "configuration")}
+    assert full_page.images == {**drawn, "arm": 2}
 
 
 def test_the_health_section_says_what_is_wrong_and_what_to_change(full_page):
@@ -162,7 +165,7 @@ def test_the_health_section_says_what_is_wrong_and_what_to_change(full_page):
 
 
 def test_the_page_loads_nothing(full_page):
-    assert full_page.loads and all(load.startswith("data:image/png;base64,") for load in full_page.loads)
+    assert full_page.loads and all(re.match("data:image/(png|gif);base64,", load) for load in full_page.loads)
     assert not re.search(r"url\(|@import|file:", full_page.text.partition("<body>")[0])
 
 
@@ -179,11 +182,35 @@ def test_the_command_to_reproduce_names_the_run_and_its_options(full_page, full_
 
 
 def test_pictures_are_files_too_and_none_is_blank(full_run):
-    names = {path.stem: imread(path) for path in (full_run / "pictures").iterdir()}
-    assert names.keys() == {"success", "arm", "paths", "reward", "along", "learning"}
+    names = {path.stem: imread(path) for path in (full_run / "pictures").glob("*.png")}
+    assert names.keys() == {"success", "arm", "paths", "joints", "reward", "along", "learning"}
     for name, pixels in names.items():
         assert pixels[..., :3].std() > 0.03, name
         assert len(np.unique(np.round(255 * pixels[..., :3]) @ (1, 256, 256**2))) > 20, name
+
+
+def test_the_arm_moves_at_its_own_speed(full_run, contract):
+    with Image.open(full_run / "pictures/arm_moving.gif") as film:
+        frames = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(film)]
+    assert sum(ms for _, ms in frames[:-1]) == pytest.approx(1000 * contract.task.horizon * contract.task.period)
+    assert any((a != b).any() for (a, _), (b, _) in zip(frames, frames[1:])), "it stands still"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+@pytest.mark.parametrize("width", [1100, 500])
+def test_a_browser_shows_it_without_a_complaint_or_a_request(full_run, width):
+    seen = visit(full_run / "report.html", width)
+    assert (seen.requests, seen.complaints, seen.layout["broken"]) == ([], [], [])
+    assert seen.layout["images"] == 8 and not seen.layout["wide"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+def test_the_browser_would_tell(tmp_path: Path):
+    bad = '<html><script>console.error("x"); undefined.y</script><img src="http://localhost:9/b.png" alt="b"></html>'
+    (tmp_path / "bad.html").write_text(bad)
+    seen = visit(tmp_path / "bad.html")
+    assert seen.requests == ["http://localhost:9/b.png"] and seen.layout["broken"] == ["b"]
+    assert len(seen.complaints) >= 3, "a message, an exception and a load that failed"
 
 
 def test_missing_parts_say_so(bare_run):

@@ -31,7 +31,7 @@ def arguments(tmp_path_factory) -> list[str]:
 
 
 def test_a_training_holds_out_and_ends_as_the_command_line_says(arguments, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cli, "_finish", lambda options, run, **more: None)  # the report has tests of its own
+    monkeypatch.setattr(cli, "finish", lambda options, run, **more: None)  # the report has tests of its own
     monkeypatch.setattr(health.Course, "converged", property(lambda self: len(self.ends) >= 2))
     assert cli.main([*arguments, "--out", str(tmp_path), "--held-out", "1", "--stop-when-converged"]) == 0
     config = Checkpoint.load(tmp_path / "checkpoint").provenance["config"]

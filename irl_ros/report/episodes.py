@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.episode import Episode
 from irl_ros.kinematics import Kinematics
-from irl_ros.report.figures import DEMONSTRATION, DPI, paths
+from irl_ros.report.figures import DPI, GROUPS, paths
 
 
 def paths_of(episodes: Sequence[Episode], contract: Contract) -> Figure:
@@ -24,22 +25,40 @@ def paths_of(episodes: Sequence[Episode], contract: Contract) -> Figure:
 
 
 def joint_curves(episodes: Sequence[Episode], contract: Contract) -> Figure:
-    """Position of every joint [rad] over time [s], one panel each, all episodes in it."""
-    names = contract.robot.joint_names
+    """Position of every joint [rad], or [m] where it slides, over time [s], one panel each, all episodes in it."""
+    return joints_of({"demonstrations": episodes}, contract)
+
+
+def joints_of(groups: Mapping[str, Sequence[Episode]], contract: Contract) -> Figure:
+    """The same of several groups, each in its colour."""
+    names, sliding = contract.robot.joint_names, _sliding(contract)
     rows = -(-len(names) // 4)
     figure = Figure(figsize=(11.0, 2.4 * rows + 0.4), dpi=DPI, layout="constrained")
     panels = figure.subplots(rows, min(4, len(names)), squeeze=False, sharex=True).ravel()
-    for episode in episodes:
-        values = _field(episode, contract, "joint_position")
-        for axes, curve in zip(panels, values.T):
-            axes.plot(np.arange(len(curve)) * contract.task.period, curve, color=DEMONSTRATION, lw=0.8, alpha=0.7)
+    for group, episodes in groups.items():
+        for k, episode in enumerate(episodes):
+            values = _field(episode, contract, "joint_position")
+            for axes, curve in zip(panels, values.T):
+                time, label = np.arange(len(curve)) * contract.task.period, "" if k else group
+                axes.plot(time, curve, color=GROUPS[group], lw=0.8, alpha=0.7, label=label)
     for axes, name in zip(panels, names):
         axes.set_title(name, fontsize=9)
-        axes.set(xlabel="time [s]", ylabel="position [rad]")
+        axes.set(xlabel="time [s]", ylabel=f"position [{'m' if name in sliding else 'rad'}]")
         axes.grid(alpha=0.3)
     for axes in panels[len(names) :]:
         axes.axis("off")
+    if len(groups) > 1:
+        panels[0].legend(fontsize=8)
     return figure
+
+
+def _sliding(contract: Contract) -> set[str]:
+    """Names of the joints that slide; none where the URDF is not on this machine."""
+    try:
+        joints = ElementTree.parse(contract.robot.urdf_path()).iter("joint")
+    except ContractError:
+        return set()
+    return {joint.get("name", "") for joint in joints if joint.get("type") == "prismatic"}
 
 
 def _field(episode: Episode, contract: Contract, name: str) -> np.ndarray:

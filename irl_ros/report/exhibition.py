@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from irl_ros.contract import ContractError
 from irl_ros.data.episode import Episode
@@ -35,7 +37,6 @@ class Exhibition:
 
     def __init__(self, run: Run, pictures: Path):
         self.run, self._pictures = run, pictures
-        pictures.mkdir(parents=True, exist_ok=True)
 
     @property
     def title(self) -> str:
@@ -70,12 +71,29 @@ class Exhibition:
 
     def picture(self, name: str, figure: Figure, caption: str) -> str:
         """HTML with the figure inside; saved as ``<name>.png`` too."""
+        return picture(self._pictures, name, figure, caption)
+
+    def film(self, name: str, frames: Sequence[np.ndarray], seconds: Sequence[float], caption: str) -> str:
+        """HTML with a moving picture of frames (H, W, 3), each shown so long; saved as ``<name>.gif`` too."""
+        first, *others = [Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames]
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        (self._pictures / f"{name}.png").write_bytes(buffer.getvalue())
-        data = base64.b64encode(buffer.getvalue()).decode()
-        text = escape(caption)
-        return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+        milliseconds = [max(20, round(1000 * s)) for s in seconds]  # below 20 browsers take 100
+        first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+        return _shown(self._pictures / f"{name}.gif", buffer.getvalue(), caption)
+
+
+def picture(directory: Path, name: str, figure: Figure, caption: str) -> str:
+    """HTML with the figure inside; saved as ``<name>.png`` in `directory` too."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _shown(directory / f"{name}.png", buffer.getvalue(), caption)
+
+
+def _shown(file: Path, content: bytes, caption: str) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    source, text = f"data:image/{file.suffix[1:]};base64,{base64.b64encode(content).decode()}", escape(caption)
+    return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption></figure>'
 
 
 def missing(reason: str) -> str:

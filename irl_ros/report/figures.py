@@ -147,39 +147,51 @@ def learning_curves(metrics: Sequence[Mapping[str, float]], kl_bound: float | No
     shown = [(curve, lines) for curve in CURVES if (lines := _series(metrics, curve))]
     if not shown:
         return None
-    rows = -(-len(shown) // 3)
-    figure = _figure(2.5 * rows)
-    panels = figure.subplots(rows, 3, squeeze=False).ravel()
-    for axes, (curve, lines) in zip(panels, shown):
+    figure, axes_of = panels(len(shown))
+    for axes, (curve, lines) in zip(axes_of, shown):
         for k, (legend, x, y) in enumerate(lines):
             axes.plot(x, y, color=(POLICY, DEMONSTRATION)[k], marker=".", ms=4, lw=1.4, label=legend)
         if curve.title.startswith("KL") and kl_bound is not None:
             axes.axhline(kl_bound, color="black", ls=":", lw=1, label="bound")
-        axes.set_yscale("log" if curve.log else "linear")
-        axes.set_title(curve.title, fontsize=10)
-        axes.set(xlabel="environment steps", ylabel=curve.label)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
+        label(axes, curve)
         if any(axes.get_legend_handles_labels()[1]):
             axes.legend(fontsize=8)
-    for axes in panels[len(shown) :]:
-        axes.axis("off")
     return figure
 
 
+def panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with so many panels, three in a row."""
+    rows = -(-count // 3)
+    figure = _figure(2.5 * rows)
+    axes = figure.subplots(rows, 3, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.axis("off")
+    return figure, axes[:count]
+
+
+def label(axes: Axes, curve: Curve) -> None:
+    """Title, axes and scale of a curve's panel."""
+    axes.set_yscale("log" if curve.log else "linear")
+    axes.set_title(curve.title, fontsize=10)
+    axes.set(xlabel="environment steps", ylabel=curve.label)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+
+
 def _series(metrics: Sequence[Mapping[str, float]], curve: Curve) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(legend, environment steps (k,), values (k,)) of the curve's metrics, whichever method's prefix they carry."""
-    found = []
-    for name, legend in curve.metrics.items():
-        points = [
-            (line.get("environment_steps", line.get("iteration", k)), value)
-            for k, line in enumerate(metrics)
-            for key, value in line.items()
-            if key.rpartition("/")[2] == name
-        ]
-        if points:
-            found.append((legend, *np.array(points, dtype=float).T))
-    return found
+    """(legend, environment steps (k,), values (k,)) of the curve's metrics."""
+    lines = {legend: series(metrics, name) for name, legend in curve.metrics.items()}
+    return [(legend, *found) for legend, found in lines.items() if found is not None]
+
+
+def series(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Environment steps (k,) and values (k,) of a metric by the last part of its name, whichever method's prefix it has."""
+    points = [
+        (line.get("environment_steps", line.get("iteration", k)), line[key])
+        for k, line in enumerate(metrics)
+        if (key := next((key for key in line if key.rpartition("/")[2] == name), None)) is not None
+    ]
+    return tuple(np.array(points, dtype=float).T) if points else None
 
 
 def _figure(height: float, width: float = _WIDTH) -> Figure:

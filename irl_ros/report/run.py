@@ -65,11 +65,10 @@ class Run:
         """`dataset`: where the demonstrations lie (default: below `path`). Raises CheckpointError, RunError."""
         checkpoint = Checkpoint.load(path / "checkpoint")
         known = {k: v for k, v in checkpoint.provenance.items() if k != "config"}
-        for name in ("training/result.json", "deployment.json", "summary.json"):
-            known.update((k, v) for k, v in _read_json(path / name).items() if v is not None)
+        known.update(read_facts(path))
         dataset = dataset or path / "demonstrations"
         demonstrations, missing, rejected = _demonstrations(dataset, checkpoint.contract)
-        metrics = _read_metrics(path / "training" / "metrics.jsonl")
+        metrics = read_metrics(path)
         return cls(path, checkpoint, known, metrics, dataset, demonstrations, missing, rejected)
 
     @property
@@ -83,7 +82,7 @@ class Run:
     @property
     def scores(self) -> dict[str, Proportion | None]:
         """By name; None where the run did not measure it."""
-        return {name: _proportion(name, *map(self.facts.get, keys)) for name, keys in SCORES.items()}
+        return {name: proportion(name, *map(self.facts.get, keys)) for name, keys in SCORES.items()}
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -94,7 +93,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return min(max(0.0, centre - half), p), max(min(1.0, centre + half), p)
 
 
-def _proportion(name: str, rate: float | None, trials: int | None) -> Proportion | None:
+def proportion(name: str, rate: float | None, trials: int | None) -> Proportion | None:
+    """From a rate and a number of trials; None where the run did not measure it."""
     if rate is None or not trials:
         return None
     successes = round(rate * trials)
@@ -117,6 +117,14 @@ def _in_policy_units(demonstrations: Demonstrations) -> Demonstrations:
     return demonstrations if demonstrations.contract.robot is not None else standardise(demonstrations)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What the JSON files of a run directory say together. Raises RunError for a damaged one."""
+    known: dict[str, Any] = {}
+    for name in ("training/result.json", "deployment.json", "summary.json"):
+        known.update((k, v) for k, v in _read_json(path / name).items() if v is not None)
+    return known
+
+
 def _read_json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
@@ -126,8 +134,9 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise RunError(f"{path}: damaged, not a JSON object ({error}); remove it to go on without it") from None
 
 
-def _read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; a last line that a kill cut short is left out."""
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl; a last line that a kill cut short is left out. Raises RunError."""
+    path = run / "training" / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     found = []
     for number, line in enumerate(lines, start=1):

@@ -14,10 +14,13 @@ from irl_ros.contract import Contract
 from irl_ros.models.slices import PLANES, Slice, moved_thing, reward_slice
 from irl_ros.models.tables import TablePolicy, TableReward
 from irl_ros.report import figures, maps, playback
+from irl_ros.report.episodes import joints_of
 from irl_ros.report.exhibition import Exhibition, Section, missing, table
 from irl_ros.report.health import health
 from irl_ros.report.run import Run
 
+REST = 1.0
+"""[s] that a moving picture's last frame stays."""
 NO_REWARD = "This method learns no reward."
 DISTANCE_IS_THE_TASK = ("irl_ros/Reach-v0", "irl_ros/PlanarReach-v0")
 """Env ids whose true reward is minus the distance to the goal; elsewhere it is a comparison and no more."""
@@ -74,7 +77,13 @@ def arm(show: Exhibition) -> Section:
     strip = figures.film_strip([picture.pixels for picture in chosen], times)
     outcome = {True: " It succeeds.", False: " It fails.", None: ""}[episode.success]
     caption = f"An episode that was never trained on, driven by the policy's mean.{outcome}"
-    return Section("arm", title, show.picture("arm", strip, caption))
+    body = show.picture("arm", strip, caption)
+    frames = [picture.pixels for picture in show.played.pictures]
+    steps = [picture.step for picture in show.played.pictures]
+    seconds = [*(contract.task.period * np.diff(steps)), REST]
+    if contract.robot is not None and len(frames) > 1:
+        body += show.film("arm_moving", frames, seconds, f"The same episode at the speed of the robot, {steps[-1]} periods.")
+    return Section("arm", title, body)
 
 
 def _time(contract: Contract, step: int) -> str:
@@ -95,6 +104,17 @@ def paths(show: Exhibition) -> Section:
     }
     caption = "In the base frame; demonstrations and policy rollouts have goals of their own."
     return Section("paths", title, show.absent + show.picture("paths", figures.paths(tracks, goals), caption))
+
+
+def joints(show: Exhibition) -> Section:
+    """Joint positions of demonstrations and rollouts over time."""
+    title, contract = "Joints", show.run.contract
+    if contract.robot is None or "joint_position" not in contract.slices:
+        return Section("joints", title, missing("Drawn for robots whose observation has the field joint_position."))
+    if not show.groups:
+        return Section("joints", title, show.absent)
+    caption = "Every joint over time; demonstrations and policy rollouts have starts and goals of their own."
+    return Section("joints", title, show.absent + show.picture("joints", joints_of(show.groups, contract), caption))
 
 
 def reward(show: Exhibition) -> Section:
@@ -266,6 +286,7 @@ SECTIONS: tuple[Callable[[Exhibition], Section], ...] = (
     headline,
     arm,
     paths,
+    joints,
     reward,
     along,
     curves,
