@@ -161,8 +161,12 @@ class Safety:
     box_lower: tuple[float, ...] = ()
     """[m] corner of the box in the base frame that the end effector stays in; empty: no such limit."""
     box_upper: tuple[float, ...] = ()
+    lead: float = np.inf
+    """[rad] that targets may be away from the measured pose, where the task allows more."""
 
     def __post_init__(self) -> None:
+        if not self.lead > 0:
+            raise ContractError(f"safety: lead must be above 0 rad, not {self.lead}")
         if not all(0 < a < np.inf for a in self.acceleration_limit):
             raise ContractError("safety: every acceleration must be a finite number above 0 rad/s²")
         if not 0 <= self.position_margin < np.inf:

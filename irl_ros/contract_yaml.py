@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
 
 def _parse_safety(data: Mapping[str, Any]) -> Safety:
     robot, limits, where = _parse_robot(data), data.get("safety") or {}, f"{data['_path']}: safety"
-    check_keys(limits, ("acceleration", "position_margin", "box"), where)
+    check_keys(limits, ("acceleration", "position_margin", "box", "lead"), where)
     accelerations, box = limits.get("acceleration") or {}, limits.get("box") or {"lower": (), "upper": ()}
     check_keys(box, ("lower", "upper"), f"{where}: box")
     if set(accelerations) not in (set(), set(robot.joint_names)):
@@ -171,6 +172,7 @@ def _parse_safety(data: Mapping[str, Any]) -> Safety:
         position_margin=float(limits.get("position_margin", 0.0)),
         box_lower=tuple(map(float, box["lower"])),
         box_upper=tuple(map(float, box["upper"])),
+        lead=float(limits.get("lead", math.inf)),
     )
     room = min(upper - lower for lower, upper in zip(robot.position_lower, robot.position_upper))
     if not 2 * safety.position_margin < room:

@@ -6,7 +6,9 @@ message that cannot be used: what is not a finite number, or not about our joint
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,12 +57,12 @@ def joint_state(
 
     With ``require_velocity=False`` an empty velocity array reads as zeros.
     """
-    index = _indices(list(msg.name), joint_names, "joint state", exact=False)
-    position = _joint_array(msg.position, len(msg.name), "joint state: position")[index]
+    index = _indices(tuple(msg.name), tuple(joint_names), "joint state", exact=False)
+    position = _joint_array(msg.position, index, len(msg.name), "joint state: position")
     if len(msg.velocity) == 0 and not require_velocity:
         velocity = np.zeros(len(index))
     else:
-        velocity = _joint_array(msg.velocity, len(msg.name), "joint state: velocity")[index]
+        velocity = _joint_array(msg.velocity, index, len(msg.name), "joint state: velocity")
     _check_finite(position, "joint state: position", joint_names)
     _check_finite(velocity, "joint state: velocity", joint_names)
     return position, velocity
@@ -111,7 +113,7 @@ def joint_trajectory(msg: Any, joint_names: Sequence[str]) -> JointTrajectory:
 
     Points without velocities get the slope between their neighbours, and the last one zero.
     """
-    index = _indices(list(msg.joint_names), joint_names, "joint trajectory", exact=True)
+    index = _indices(tuple(msg.joint_names), tuple(joint_names), "joint trajectory", exact=True)
     if not len(msg.points):
         raise MessageError("joint trajectory: it has no points")
     times = np.array([stamp_seconds(p.time_from_start) for p in msg.points])
@@ -165,12 +167,14 @@ def fill_pose(
 def fill_joint_trajectory(
     msg: Any, point_type: Callable[[], Any], joint_names: Sequence[str], trajectory: JointTrajectory
 ) -> Any:
-    """Write a JointTrajectory with points of `point_type`; returns `msg`.
+    """Write a JointTrajectory with points of `point_type`, those of `msg` where it has them; returns `msg`.
 
     The header's stamp stays zero, "start on arrival": the receiver's clock may differ from ours.
     """
     msg.joint_names = list(joint_names)
-    msg.points = [_point(point_type(), *values) for values in zip(*trajectory)]
+    missing = len(trajectory.times) - len(msg.points)
+    points = [*msg.points, *(point_type() for _ in range(missing))]
+    msg.points = [_point(point, *values) for point, *values in zip(points, *trajectory)]
     return msg
 
 
@@ -178,12 +182,6 @@ def fill_joint_group(msg: Any, values: np.ndarray) -> Any:
     """Write a Float64MultiArray for a forward command controller: values of shape (n,); returns `msg`."""
     msg.data = np.asarray(values, dtype=np.float64).tolist()
     return msg
-
-
-def fill_group_position(msg: Any, trajectory: JointTrajectory) -> Any:
-    """Write a Float64MultiArray for a forward position controller: where the trajectory's first point is; returns
-    `msg`. For a halt that is where the arm shall rest."""
-    return fill_joint_group(msg, trajectory.positions[0])
 
 
 def fill_group_velocity(
@@ -207,7 +205,9 @@ def _point(point: Any, time: float, position: np.ndarray, velocity: np.ndarray) 
     return point
 
 
-def _indices(given: list[str], wanted: Sequence[str], what: str, exact: bool) -> list[int]:
+@lru_cache(maxsize=64)
+def _indices(given: tuple[str, ...], wanted: tuple[str, ...], what: str, exact: bool) -> tuple[int, ...]:
+    """Where in `given` each of `wanted` is; kept, since a sender names its joints in the same order each time."""
     if len(set(given)) != len(given):
         twice = sorted({n for n in given if given.count(n) > 1})
         raise MessageError(f"{what}: it names {', '.join(twice)} more than once")
@@ -217,24 +217,24 @@ def _indices(given: list[str], wanted: Sequence[str], what: str, exact: bool) ->
         problems = [f"it lacks {', '.join(missing)}"] * bool(missing)
         problems += [f"it names {', '.join(foreign)}, which this arm has not"] * bool(foreign)
         raise MessageError(f"{what}: {' and '.join(problems)}")
-    return [given.index(n) for n in wanted]
+    return tuple(given.index(n) for n in wanted)
 
 
-def _joint_array(values: Any, n: int, what: str) -> np.ndarray:
-    array = np.array(values, dtype=np.float64)
-    if array.shape != (n,):
-        raise MessageError(f"{what} has {array.size} values for {n} joints")
-    return array
+def _joint_array(values: Sequence[float], index: Sequence[int], n: int, what: str) -> np.ndarray:
+    """Those of a message's `n` values that `index` names, shape (len(index),)."""
+    if len(values) != n:
+        raise MessageError(f"{what} has {len(values)} values for {n} joints")
+    return np.array([values[i] for i in index], dtype=np.float64)
 
 
-def _points(rows: Sequence[Any], index: list[int], what: str, joint_names: Sequence[str]) -> np.ndarray:
-    array = np.stack([_joint_array(row, len(index), f"{what} of point {i}") for i, row in enumerate(rows)])[:, index]
+def _points(rows: Sequence[Any], index: Sequence[int], what: str, joint_names: Sequence[str]) -> np.ndarray:
+    array = np.stack([_joint_array(row, index, len(index), f"{what} of point {i}") for i, row in enumerate(rows)])
     for i, row in enumerate(array):
         _check_finite(row, f"{what} of point {i}", joint_names)
     return array
 
 
 def _check_finite(values: np.ndarray, what: str, names: Sequence[str]) -> None:
-    if not np.isfinite(values).all():
+    if not all(map(math.isfinite, values.tolist())):
         bad = [f"{name} = {value}" for name, value in zip(names, values) if not np.isfinite(value)]
         raise MessageError(f"{what} is not finite: {', '.join(bad)}")

@@ -43,7 +43,7 @@ def joint_target(
     """
     lead, (lower, upper) = contract.task.max_lead, _limits(contract.robot)
     wanted = wanted_target(contract, target, action, kinematics)
-    return _clip(_clip(wanted, measured - lead, measured + lead), lower, upper)
+    return clip(clip(wanted, measured - lead, measured + lead), lower, upper)
 
 
 def wanted_target(
@@ -57,7 +57,7 @@ def wanted_target(
     direction, to what the joints may do in one period.
     """
     task = contract.task
-    step = _clip(action[: task.arm_action_size], -1.0, 1.0) * contract.max_step
+    step = clip(action[: task.arm_action_size], -1.0, 1.0) * contract.max_step
     if not task.moves_end_effector:
         return target + step
     kinematics = _needed(contract, kinematics)
@@ -103,16 +103,16 @@ def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarr
     """
     period, (lower, upper) = contract.task.period, _limits(contract.robot)
     room_below, room_above = np.maximum(target - lower, 0.0), np.maximum(upper - target, 0.0)
-    move = _clip(target - previous, -2 * room_below, 2 * room_above)
-    stop = _clip(target + move / 2, lower, upper)
+    move = clip(target - previous, -2 * room_below, 2 * room_above)
+    stop = clip(target + move / 2, lower, upper)
     return JointTrajectory(
         np.array([period, 2 * period]), np.array([target, stop]), np.array([move / period, np.zeros_like(move)])
     )
 
 
-def halt_trajectory(contract: Contract, measured: np.ndarray) -> JointTrajectory:
-    """Command that brings the arm to rest at the measured pose one period from now."""
-    return JointTrajectory(np.array([contract.task.period]), measured[None].copy(), np.zeros((1, len(measured))))
+def halt_trajectory(rest: np.ndarray, time: float) -> JointTrajectory:
+    """Command that brings the arm to rest at `rest` [rad], shape (n_joints,), `time` [s] from now."""
+    return JointTrajectory(np.array([time]), rest[None].copy(), np.zeros((1, len(rest))))
 
 
 def _limits(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +128,6 @@ def _array(values: tuple[float, ...]) -> np.ndarray:
     return array
 
 
-def _clip(values: np.ndarray, lower: np.ndarray | float, upper: np.ndarray | float) -> np.ndarray:
+def clip(values: np.ndarray, lower: np.ndarray | float, upper: np.ndarray | float) -> np.ndarray:
     """What np.clip does; for a handful of joints np.clip takes twice as long."""
     return np.minimum(np.maximum(values, lower), upper)

@@ -144,6 +144,20 @@ def carried(modules: SimpleNamespace) -> None:
     assert driver.seen["halt"]
 
 
+def halted(modules: SimpleNamespace) -> None:
+    """Halted in full motion, an arm that follows brakes ahead, within its box, and one that is blocked stays."""
+    bad, full = np.full(7, math.nan), np.resize([1.0, -1.0], 7)
+    for safety in (SAFETY, TIGHT, Safety()):
+        for age in (0.0, 0.2):
+            for follow in (1.0, 0.9, 0.3):
+                driver = Driver(modules, FAST, safety)
+                driver.run(steady(full, 12, follow=follow)).run([Event(bad, age=age)])
+                assert driver.seen["halt"] == 1
+    near = dataclasses.replace(SAFETY, lead=0.04)
+    driver = Driver(modules, FAST, near).run(steady(full, 40, follow=0.0))
+    assert driver.seen["lead"] and abs(np.abs(driver.target - driver.measured).max() - near.lead) < 1e-6
+
+
 def human(modules: SimpleNamespace) -> None:
     """A human's far targets meet the same limits, and are reached."""
     rng = np.random.default_rng(2)
@@ -174,5 +188,5 @@ def random(modules: SimpleNamespace) -> None:
 
 
 DRIVES: tuple[Callable[[SimpleNamespace], None], ...] = (
-    refusals, blocked, bulging, carried, human, slowly, edges, following, random
+    refusals, halted, blocked, bulging, carried, human, slowly, edges, following, random
 )  # fmt: skip

@@ -69,6 +69,7 @@ class Driver:
         self.measured = pose.copy()
         self.target, self.change = pose.copy(), np.zeros_like(pose)
         self.velocity, self.allowed = np.zeros_like(pose), self.excess(pose)
+        self.stop, self.stop_time = pose.copy(), self.contract.task.period
 
     def ages(self, age: float) -> dict[str, float]:
         return {"joint_states": age, "goal_pose": 1e6, "obstacle_pose": 1e6}
@@ -107,7 +108,8 @@ class Driver:
 
     def room(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the next target may lie by the limits of every joint."""
-        period, lead, margin = self.contract.task.period, self.contract.task.max_lead, self.safety.position_margin
+        period, margin = self.contract.task.period, self.safety.position_margin
+        lead = min(self.contract.task.max_lead, self.safety.lead)
         fastest, change = self.top_speed * period, self.acceleration * period**2
         low = [np.maximum(self.lower, np.minimum(self.lower + margin, self.target)), self.measured - lead]
         high = [np.minimum(self.upper, np.maximum(self.upper - margin, self.target)), self.measured + lead]
@@ -119,8 +121,7 @@ class Driver:
         """A halt has a reason that holds, stops, and ends all motion."""
         self.seen["halt"] += 1
         assert not self.gate.armed
-        known = event.age <= MEASURED_AGE
-        np.testing.assert_array_equal(halt.trajectory.positions, [self.measured if known else self.target])
+        self.check_rest(halt, known=event.age <= MEASURED_AGE)
         assert not halt.trajectory.velocities.any()
         try:
             self.gate.command(np.zeros(self.contract.action_size), self.measured, self.ages(0.0))
@@ -135,6 +136,26 @@ class Driver:
             braked = np.clip(self.target + np.sign(self.change) * np.maximum(slower, 0.0), low, high)
             leaves = self.excess(braked) > self.allowed
             assert (low > high).any() or leaves, f"halted for nothing: {halt.reason}"
+
+    def check_rest(self, halt: object, known: bool) -> None:
+        """At the last stop, or short of it by as much as the arm is behind; no harder than the limits allow."""
+        (rest,), (time,) = halt.trajectory.positions, halt.trajectory.times
+        if not known:
+            np.testing.assert_array_equal(rest, self.stop)
+            np.testing.assert_array_equal(halt.hold, self.stop)
+            assert time == self.contract.task.period + self.stop_time
+            return
+        np.testing.assert_array_equal(halt.hold, self.measured)
+        assert time >= self.contract.task.period and (np.abs(self.velocity) <= self.acceleration * time + EPS).all()
+        way, whole = rest - self.measured, self.stop - self.measured
+        assert (way * whole >= -EPS).all() and (np.abs(way) <= np.abs(whole) + EPS).all(), "past the stop"
+        braking = np.abs(self.velocity) * self.stop_time / 2
+        assert (np.abs(way) <= braking + EPS).all(), "farther than braking takes"
+        assert self.excess(rest) <= max(self.allowed, self.excess(self.measured)) + EPS, "a halt out of the box"
+        if not way.any() and whole.any():
+            far = self.measured + np.sign(whole) * np.minimum(np.abs(whole), braking)
+            still = not (np.minimum(np.abs(whole), braking) > EPS).any()
+            assert still or self.excess(far) > max(self.allowed, self.excess(self.measured)) - EPS, "harder than needed"
 
     def recover(self) -> None:
         """Enable where the arm is; where the gate refuses that, at home."""
@@ -168,6 +189,7 @@ class Driver:
             path = np.concatenate([there, spline(end - time, target, velocity, stop, rest)])
             assert (path >= bounds[0] - EPS).all() and (path <= bounds[1] + EPS).all(), "a path outside"
         self.target, self.change, self.velocity = target.copy(), target - self.target, velocity.copy()
+        self.stop, self.stop_time = stop.copy(), end - time
 
     def within(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Position limits with their margin; from within the margin, no farther out."""

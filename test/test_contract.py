@@ -271,9 +271,9 @@ def test_target_trajectory_slows_down_so_that_its_spline_stays_within_the_limits
         assert (np.abs(trajectory.velocities[0]) <= STEP / 0.05 + 1e-12).all()
 
 
-def test_halt_trajectory_rests_at_the_measured_pose():
-    trajectory = halt_trajectory(CONTRACT, HOME)
-    np.testing.assert_allclose(trajectory.times, [0.05])
+def test_halt_trajectory_comes_to_rest_in_time():
+    trajectory = halt_trajectory(HOME, 0.2)
+    np.testing.assert_allclose(trajectory.times, [0.2])
     np.testing.assert_array_equal(trajectory.positions, HOME[None])
     np.testing.assert_array_equal(trajectory.velocities, np.zeros((1, 7)))
 

@@ -126,15 +126,19 @@ def test_a_topic_of_its_own_max_age_goes_stale_by_that():
     assert isinstance(gate.command(ZERO, HOME, {"joint_states": 0.51, "goal_pose": 0.0}), Halt)
 
 
-def test_a_halt_rests_where_the_arm_is_and_in_the_last_target_where_that_is_not_known():
+def test_a_halt_brakes_from_where_the_arm_is_and_ends_in_the_last_stop_where_that_is_not_known():
     measured = HOME + 0.01
     fresh, stale = armed(), armed()
     for gate in (fresh, stale):
         gate.command(np.ones(7), HOME, FRESH)
-    np.testing.assert_array_equal(fresh.halt("stop", measured, FRESH).trajectory.positions, [measured])
-    halt = stale.command(np.ones(7), measured, {"joint_states": 0.2, "goal_pose": 0.0})
-    np.testing.assert_allclose(halt.trajectory.positions, [HOME + STEP])
+    halt = fresh.halt("stop", measured, FRESH)
+    np.testing.assert_allclose(halt.trajectory.positions, [measured + STEP / 2])  # at STEP / 0.05 s, in 0.05 s
     np.testing.assert_allclose(halt.trajectory.times, [0.05])
+    np.testing.assert_array_equal(halt.hold, measured)
+    halt = stale.command(np.ones(7), measured, {"joint_states": 0.2, "goal_pose": 0.0})
+    np.testing.assert_allclose(halt.trajectory.positions, [HOME + STEP + STEP / 2])
+    np.testing.assert_allclose(halt.trajectory.times, [0.1])
+    np.testing.assert_array_equal(halt.hold, halt.trajectory.positions[0])
 
 
 def test_no_motion_after_a_halt_until_enabled_again_and_then_from_the_measured_pose():

@@ -58,7 +58,7 @@ def test_whatever_comes_every_command_keeps_every_limit(contract, safety, events
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(room=st.floats(-0.5, 3.0), brake=st.floats(1e-4, 1e6))
 def test_what_can_be_stopped_stops_exactly_at_the_bound(room: float, brake: float):
-    change = float(stoppable(np.array([room]), np.array([brake]))[0])
+    change = float(stoppable(room, brake))
     changes = []
     while change > 1e-15:
         changes.append(change)

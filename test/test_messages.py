@@ -1,5 +1,7 @@
 """Messages to arrays and back, on real rclpy messages and on those that a bag gives."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
@@ -10,7 +12,9 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from irl_ros import messages
+from irl_ros.contract import Contract, ContractError, Topic
 from irl_ros.motion import JointTrajectory as Trajectory
+from irl_ros.nodes.outputs import CommandOutput
 
 NAMES = ("shoulder", "elbow", "wrist")
 BAG = get_typestore(Stores.ROS2_JAZZY)
@@ -161,11 +165,6 @@ def test_joint_group(given):
         messages.joint_group(given(messages.fill_joint_group(Float64MultiArray(), np.array([0, np.nan, 0]))), 3)
 
 
-def test_a_group_position_is_the_first_point_never_zeros():
-    command = Trajectory(np.array([0.1, 0.2]), np.array([[1.0, -2.0, 0.5], [1.1, -2.2, 0.5]]), np.zeros((2, 3)))
-    assert list(messages.fill_group_position(Float64MultiArray(), command).data) == [1.0, -2.0, 0.5]
-
-
 def test_a_group_velocity_makes_up_for_drift_and_stays_in_the_limits():
     velocity = np.array([0.2, -0.4, 0.0])
     command = Trajectory(np.array([0.1, 0.2]), np.stack([velocity * 0.1] * 2), np.stack([velocity, np.zeros(3)]))
@@ -191,3 +190,20 @@ def test_stamps_round_to_the_nanosecond(seconds):
 def test_impossible_stamps_are_refused(seconds):
     with pytest.raises(messages.MessageError, match="finite and not negative"):
         messages.set_stamp(JointState().header.stamp, seconds)
+
+
+@pytest.mark.parametrize(
+    "interface, topic, other",
+    [
+        (messages.GROUP_POSITION, "joint_group_velocity_controller/commands", "velocity"),
+        (messages.GROUP_VELOCITY, "forward_position_controller/commands", "position"),
+    ],
+)
+def test_a_group_interface_refuses_a_topic_that_by_its_name_takes_the_other(interface: str, topic: str, other: str):
+    """One message type serves both, and the numbers of one would be wild in the other."""
+    reach = Contract.load("panda", "reach")
+    own = dataclasses.replace(reach.robot, command=Topic(topic, "std_msgs/msg/Float64MultiArray", 0.1))
+    contract = Contract(own, reach.task)
+    with pytest.raises(ContractError, match=f"{interface} on the robot's own topic {topic}.*takes {other} commands"):
+        CommandOutput(contract, interface, 1.0, lambda *_: None)
+    CommandOutput(reach, interface, 1.0, lambda *_: None)

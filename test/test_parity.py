@@ -119,7 +119,9 @@ def test_the_policy_runner_acts_on_the_observation_of_the_env(
     made.save(tmp_path / "checkpoint")
     expected = Policy.from_arrays(made.policy_arrays, contract).mean(contract.observe(env.measured(), env.kinematics))
     assert 0.05 < np.abs(expected).max() < 1.0
+    # A dry run: this arm is in motion, and one that moves is not enabled otherwise.
     parameters = {"robot": str(tmp_path / "patient.yaml"), "checkpoint": str(tmp_path / "checkpoint")}
+    parameters["command_interface"] = "none"
     with dds.domain() as domain, dds.process("irl_ros.nodes.policy_runner", domain, **parameters):
         with dds.client(domain) as client, OneState(client, contract, env.measured(), commands=False):
             actions = client.collect(Float64MultiArray, "policy_runner/action")

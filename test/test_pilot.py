@@ -92,9 +92,9 @@ class Loop:
         self.measure()
         self.pilot.enable(self.now)
 
-    def measure(self) -> None:
+    def measure(self, velocity: np.ndarray = np.zeros(7)) -> None:
         self.stamp += self.period
-        joints = {"joint_position": self.position, "joint_velocity": np.zeros(7)}
+        joints = {"joint_position": self.position, "joint_velocity": velocity}
         self.pilot.inputs.update("joint_states", joints, self.now, self.stamp)
         self.pilot.inputs.update("goal_pose", GOAL, self.now, 1.0)
 
@@ -120,6 +120,25 @@ def test_a_human_leads_at_any_rate_until_they_let_go(rate: float):
     loop.now += max(0.1, 2.0 * loop.period)
     loop.measure()
     assert "let go" in loop.pilot.overdue(loop.now)
+
+
+def test_an_arm_in_motion_is_not_enabled():
+    loop = Loop()
+    loop.pilot.disable("test", loop.now)
+    loop.measure(-0.3 * np.eye(7)[2])
+    with pytest.raises(GateError, match="panda_joint3 moves at -0.30 rad/s; wait until the arm is at rest"):
+        loop.pilot.enable(loop.now)
+    loop.measure(0.02 * np.ones(7))  # noise
+    loop.pilot.enable(loop.now)
+    assert loop.pilot.gate.armed
+
+
+def test_a_dry_run_watches_an_arm_in_motion():
+    loop = Loop(dry=True)
+    loop.pilot.disable("test", loop.now)
+    loop.measure(-0.3 * np.eye(7)[2])
+    loop.pilot.enable(loop.now)
+    assert loop.pilot.gate.armed
 
 
 def test_a_loop_that_was_frozen_halts_before_it_commands():
@@ -252,7 +271,7 @@ def test_an_arm_that_leaves_the_demonstrated_slows_then_halts():
     assert slow == [False] * 8 + [True] * 5 + [False]  # by the likeness of the tick before
     np.testing.assert_allclose(results[-2].action, np.full(7, 0.5))
     assert "unlike the demonstrations for 0.22 s of motion" in results[-1].reason
-    np.testing.assert_array_equal(results[-1].trajectory.positions, [before])
+    np.testing.assert_array_equal(results[-1].hold, before)
 
 
 def test_a_human_may_lead_where_nobody_demonstrated():

@@ -44,6 +44,7 @@ SAFETY_ERRORS = [
     (put("safety", "acceleration", "panda_joint3", float("nan")), "finite number above 0 rad/s²"),
     (put("safety", "acceleration", "panda_joint3", "fast"), "wrong form.*'fast'"),
     (put("safety", "position_margin", -0.1), "position_margin must be 0 rad or more, not -0.1"),
+    (put("safety", "lead", 0.0), "lead must be above 0 rad, not 0.0"),
     (put("safety", "position_margin", 1.6), "position_margin must be below 1.501 rad, not 1.6"),
     (put("safety", "box", "lower", [9, 0, 0]), "box needs lower and upper of three numbers, lower < upper"),
     (drop("safety", "box", "upper"), "wrong form.*'upper'"),

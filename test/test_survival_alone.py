@@ -20,7 +20,9 @@ from std_srvs.srv import Trigger
 from irl_ros import messages
 from irl_ros.nodes.claims import Claim, obstacle
 
-NAMES = ("first", "second")
+NAMES = ("first", "cell/second")
+ROOT = {name: f"/{name}" for name in ("joint_states", "goal_pose", ROBOT.command.name)}
+"""Of the runner in a namespace: it drives the same arm."""
 AT_REST = 0.02
 """[rad/s] of every joint, measured."""
 ARRIVAL = 0.02
@@ -66,7 +68,8 @@ def two_runners(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         domain = stack.enter_context(dds.domain())
         stack.enter_context(dds.process("irl_ros_sim.arm_node", domain, robot="panda"))
         monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
-        processes = {n: stack.enter_context(runner(domain, checkpoint, {"__node": n})) for n in NAMES}
+        names = {"first": {"__node": "first"}, "cell/second": {"__node": "second", "__ns": "/cell", **ROOT}}
+        processes = {n: stack.enter_context(runner(domain, checkpoint, names[n])) for n in NAMES}
         monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
         yield processes, stack.enter_context(dds.client(domain))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from operator import sub
-
-import numpy as np
 
 from irl_ros.contract import ForwardKinematics, Safety
 
@@ -20,7 +19,7 @@ class Box:
     def __init__(self, safety: Safety, kinematics: ForwardKinematics | None):
         self._lower, self._upper, self._kinematics = safety.box_lower, safety.box_upper, kinematics
 
-    def excess(self, joint_position: np.ndarray) -> float:
+    def excess(self, joint_position: Sequence[float]) -> float:
         """Distance [m], along one axis, of the end effector from the box at joint positions [rad]; 0 inside."""
         if not self._lower:
             return 0.0
@@ -29,7 +28,7 @@ class Box:
             return math.inf
         return max(0.0, *map(sub, self._lower, hand), *map(sub, hand, self._upper))
 
-    def fault(self, joint_position: np.ndarray) -> str | None:
+    def fault(self, joint_position: Sequence[float]) -> str | None:
         """Why no motion may go on from these measured joint positions [rad]."""
         excess = self.excess(joint_position)
         if excess <= TOLERANCE:

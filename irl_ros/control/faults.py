@@ -34,10 +34,10 @@ def array_fault(what: str, value: np.ndarray | None, size: int) -> str | None:
     """Why `value` is no floating point array of shape (size,) with finite elements."""
     if not isinstance(value, np.ndarray) or value.shape != (size,):
         return f"{what} has shape {np.shape(value)}, not ({size},)"
-    if not np.issubdtype(value.dtype, np.floating):
+    if value.dtype.kind != "f":
         return f"{what} is of type {value.dtype}, not floating point"
-    finite = np.isfinite(value)
-    if finite.all():
+    finite = list(map(math.isfinite, value.tolist()))
+    if all(finite):
         return None
-    bad = int(finite.argmin())
+    bad = finite.index(False)
     return f"{what}: element {bad} is {value[bad]}"

@@ -12,6 +12,9 @@ than its tolerance, may stay or go back in, never farther out; farther outside i
 
 Acceleration is that of the commanded velocities, one period to the next; a controller's cubic spline between two of
 them peaks at up to four times as much for an instant.
+
+A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
+the measured pose than braking takes, so that an arm which is held or pushed rests where it is.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ import numpy as np
 from irl_ros.contract import Contract, ContractError, Safety
 from irl_ros.control.box import ROUNDING, Box
 from irl_ros.control.faults import Freshness, array_fault
-from irl_ros.control.limits import Bounded, JointLimits
+from irl_ros.control.limits import Bounded, JointLimits, Step
 from irl_ros.motion import (
     DifferentialKinematics,
     JointTrajectory,
     asked_action,
+    clip,
     gripper_action,
     gripper_target,
     halt_trajectory,
@@ -68,6 +72,9 @@ class Halt(NamedTuple):
 
     trajectory: JointTrajectory
     reason: str
+    hold: np.ndarray
+    """For a controller that goes to its command at once [rad], shape (n_joints,): the measured pose; where the
+    trajectory ends if that is not known."""
 
 
 class Gate:
@@ -94,6 +101,7 @@ class Gate:
         self._freshness = Freshness(contract)
         self._target = self._change = np.zeros(contract.robot.n_joints)
         self._speed, self._opening, self._excess = 1.0, None, 0.0
+        self._step = self._limits.at_rest(self._target)
         self.state = GateState.DISARMED
         self.reason = "not enabled yet"
         """Why the gate is not armed; empty while it is."""
@@ -121,13 +129,14 @@ class Gate:
             raise GateError(f"not enabled: {fault}")
         self._target, self._change = measured.astype(np.float64), np.zeros_like(measured, dtype=np.float64)
         self._excess, self._opening = self._box.excess(self._target), opening
+        self._step = self._limits.at_rest(self._target)
         self.state, self.reason = GateState.ARMED, ""
 
     def follow(self, measured: np.ndarray, velocity: np.ndarray) -> None:
         """Start the next step from the arm as it moves, [rad] and [rad/s], both (n_joints,): for a dry run, in which
         somebody else commands it."""
         self._target, self._change = measured.astype(np.float64), velocity * self._contract.task.period
-        self._excess = self._box.excess(self._target)
+        self._excess, self._step = self._box.excess(self._target), self._limits.at_rest(self._target)
 
     def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
         """Disarm; the halt to send if the arm may be moving, None when nothing was under way."""
@@ -150,12 +159,12 @@ class Gate:
         if fault:
             return self.halt(fault, measured, ages)
         share = self._speed * pace
-        executed = np.clip(action, -1.0, 1.0)
+        executed = clip(action, -1.0, 1.0)
         wanted = wanted_target(self._contract, self._target, action, self._kinematics)
         if share < 1.0:
             wanted = self._target + share * (wanted - self._target)
             executed[: self._contract.task.arm_action_size] *= share
-        cut = ("action",) if np.abs(action).max() > 1.0 else ()
+        cut = ("action",) if max(map(abs, action.tolist())) > 1.0 else ()
         return self._move(wanted, executed, gripper_target(self._contract, action), cut, measured, ages)
 
     def forward(
@@ -180,17 +189,25 @@ class Gate:
         return result._replace(action=self._executed(before, result)) if isinstance(result, Command) else result
 
     def halt(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt:
-        """Halt, at rest in the measured pose; in the last target where the measurement is missing, stale or bad:
-        the arm has moved on since, and the target is where it was going.
+        """Halt; see above. Where the measurement is missing, stale or bad, in the last command's stop: the arm has moved
+        on since, and that is what silence would have done.
 
         Raises GateError when the gate is not armed: there is nothing to halt.
         """
         if not self.armed:
             raise GateError(f"no halt: the gate is {self.state.value} ({self.reason})")
         known = self._position_fault(measured) is None and self._freshness.stale_role("joint_states", ages) is None
-        rest = np.array(measured, dtype=np.float64) if known else self._target
+        rest = self._braked(measured) if known else np.array(self._step.stop)
+        time = self._step.time + (0.0 if known else self._contract.task.period)
         self.state, self.reason = GateState.HALTED, reason
-        return Halt(halt_trajectory(self._contract, rest), reason)
+        return Halt(halt_trajectory(rest, time), reason, np.array(measured, dtype=np.float64) if known else rest)
+
+    def _braked(self, measured: np.ndarray) -> np.ndarray:
+        """The last command's stop, or as far that way from the measured pose as braking takes; not out of the box."""
+        way = np.abs(self._step.velocity) * self._step.time / 2.0
+        rest = clip(np.array(self._step.stop), measured - way, measured + way)
+        leaves = self._box.excess(rest) > max(self._excess, self._box.excess(measured))
+        return np.array(measured, dtype=np.float64) if leaves else rest
 
     def stale(self, ages: Mapping[str, float]) -> str | None:
         """What is missing or too old, in words; None when every input is fresh."""
@@ -205,46 +222,50 @@ class Gate:
         measured: np.ndarray,
         ages: Mapping[str, float],
     ) -> Command | Halt:
-        bounded = self._limits.bound(wanted, self._target, self._change, measured)
+        asked, before = wanted.tolist(), self._target.tolist()
+        if not all(map(math.isfinite, asked)):
+            return self.halt("the kinematics gave a target that is no number", measured, ages)
+        bounded = self._limits.bound(asked, before, self._change.tolist(), measured.tolist())
         if bounded.conflict is not None:
             return self.halt(self._contradiction(bounded.conflict, measured), measured, ages)
-        target, trajectory, excess = self._inside_box(bounded)
+        step, excess = self._inside_box(before, bounded)
         if excess > self._excess + ROUNDING:
             return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
-        if not (np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.velocities).all()):
-            return self.halt("the limits or the kinematics gave a command that is no number", measured, ages)
-        limited = (*cut, *bounded.limited, *(() if target is bounded.target else ("box",)))
+        if not all(map(math.isfinite, (*step.target, *step.velocity, *step.stop))):
+            return self.halt("the limits gave a command that is no number", measured, ages)
+        limited = (*cut, *bounded.limited, *(() if step.target == bounded.target else ("box",)))
+        target = np.array(step.target)
         self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
-        return Command(trajectory, action, target.copy(), limited, opening)
+        self._step = step
+        return Command(self._limits.trajectory(step), action, target.copy(), limited, opening)
 
-    def _inside_box(self, bounded: Bounded) -> tuple[np.ndarray, JointTrajectory, float]:
-        """The bounded target, its trajectory and how far the target is outside the box [m]; where it or the stop after
-        it leaves the box, as far that way from braking as fits."""
-        trajectory, excess, stop_excess = self._tried(bounded.target)
+    def _inside_box(self, before: list[float], bounded: Bounded) -> tuple[Step, float]:
+        """The step to the bounded target and how far that is outside the box [m]; where it or the stop after it leaves
+        the box, the step that goes as far that way from braking as fits."""
+        step, excess, stop_excess = self._tried(before, bounded.target)
         if max(excess, stop_excess) <= self._excess:
-            return bounded.target, trajectory, excess
-        braked = self._limits.braked(self._target, self._change, bounded)
+            return step, excess
+        braked = self._limits.braked(before, self._change.tolist(), bounded)
         fits, fails = 0.0, 1.0
         for _ in range(HALVINGS):
             share = (fits + fails) / 2.0
-            inside = max(self._tried(braked + share * (bounded.target - braked))[1:]) <= self._excess
+            inside = max(self._tried(before, _partway(braked, bounded.target, share))[1:]) <= self._excess
             fits, fails = (share, fails) if inside else (fits, share)
-        target = braked + fits * (bounded.target - braked)
-        trajectory, excess, stop_excess = self._tried(target)
+        step, excess, stop_excess = self._tried(before, _partway(braked, bounded.target, fits))
         if stop_excess > self._excess:
-            trajectory = self._limits.trajectory(self._target, target, stop_there=True)
-        return target, trajectory, excess
+            step = self._limits.at_rest(step.target)
+        return step, excess
 
-    def _tried(self, target: np.ndarray) -> tuple[JointTrajectory, float, float]:
-        """The trajectory to a target, and how far the target and the stop after it are outside the box [m]."""
-        trajectory = self._limits.trajectory(self._target, target)
-        return trajectory, self._box.excess(target), self._box.excess(trajectory.positions[-1])
+    def _tried(self, before: list[float], target: list[float]) -> tuple[Step, float, float]:
+        """The step to a target, and how far the target and the stop after it are outside the box [m]."""
+        step = self._limits.step(before, target)
+        return step, self._box.excess(step.target), self._box.excess(step.stop)
 
     def _executed(self, before: np.ndarray, command: Command) -> np.ndarray:
         """The action that would have asked for this command, clipped to [-1, 1]."""
         arm = asked_action(self._contract, np.stack([before, command.target]), self._kinematics)[0]
         if command.opening is None:
-            return np.clip(arm, -1.0, 1.0)
+            return clip(arm, -1.0, 1.0)
         return np.clip([*arm, *gripper_action(self._contract, np.array([command.opening]))[0]], -1.0, 1.0)
 
     def _known_opening(self, opening: float | None) -> float:
@@ -268,7 +289,8 @@ class Gate:
 
     def _rest_fault(self, measured: np.ndarray) -> str | None:
         """Why no motion can start at rest in `measured`."""
-        conflict = self._limits.bound(measured, measured, np.zeros_like(measured), measured).conflict
+        pose = measured.tolist()
+        conflict = self._limits.bound(pose, pose, [0.0] * len(pose), pose).conflict
         if conflict is not None:
             return f"{self._whereabouts(conflict, measured)}; move it back by hand"
         fault = self._box.fault(measured)
@@ -277,7 +299,8 @@ class Gate:
     def _contradiction(self, joint: int, measured: np.ndarray) -> str:
         """Why no target satisfies every limit at once: the arm is not where it should be."""
         away = abs(measured[joint] - self._target[joint])
-        outside = not self._limits.lower[joint] <= measured[joint] <= self._limits.upper[joint]
+        lower, upper = self._limits.range(joint)
+        outside = not lower <= measured[joint] <= upper
         if outside and away <= self._contract.task.max_lead:
             return self._whereabouts(joint, measured)
         name = self._limits.names[joint]
@@ -287,5 +310,9 @@ class Gate:
         )
 
     def _whereabouts(self, joint: int, measured: np.ndarray) -> str:
-        lower, upper = self._limits.lower[joint], self._limits.upper[joint]
+        lower, upper = self._limits.range(joint)
         return f"{self._limits.names[joint]} is at {measured[joint]:.3f} rad, outside [{lower}, {upper}]"
+
+
+def _partway(start: list[float], end: list[float], share: float) -> list[float]:
+    return [a + share * (b - a) for a, b in zip(start, end)]

@@ -4,12 +4,15 @@ Hard limits hold for every target; where they leave no room the gate halts. Soft
 that the hard ones are seldom all that is left: a target that nears a bound slows down in time to stop at it within the
 acceleration limit.
 
-Positions and targets are [rad], shape (n_joints,). A *change* is that of the target in one period [rad]: its
-commanded velocity times the period.
+Positions and targets are [rad]. A *change* is that of the target in one period [rad]: its commanded velocity times the
+period. Joint by joint and in plain floats: a handful of joints is too few for numpy, which took two and a half times
+as long.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,129 +25,181 @@ UNLIMITED = 1e6
 """[rad] change of a change where a robot has no acceleration limit: finite, so that 0 times it is 0."""
 RESERVE = 0.5
 """Share of the braking that the lead is planned with. The rest is for an arm that falls behind, or back, meanwhile."""
-
-
-class Interval(NamedTuple):
-    """A limit by name and where it lets the next target lie; each of shape (n_joints,)."""
-
-    name: str
-    lower: np.ndarray
-    upper: np.ndarray
-
+HARD = ("position", "lead", "velocity", "acceleration")
 
 class Bounded(NamedTuple):
-    """The target nearest to a wanted one within the limits, and what stood against it.
+    """The target nearest to a wanted one within the limits, and what stood against it; lists of length n_joints."""
 
-    `conflict` is the first joint whose hard limits contradict each other, None where all can be kept.
-    """
-
-    target: np.ndarray
+    target: list[float]
     limited: tuple[str, ...]
+    """What cut it, "<position|lead|velocity|acceleration> of <joint>"."""
     conflict: int | None
-    lower: np.ndarray
-    """Of the hard limits together."""
-    upper: np.ndarray
+    """The first joint whose hard limits contradict each other, None where all can be kept."""
+    lower: list[float]
+    upper: list[float]
 
 
-def stoppable(room: np.ndarray, brake: np.ndarray) -> np.ndarray:
-    """The largest change that can still be braked, by `brake` per period, to stop within `room` [rad].
+class Step(NamedTuple):
+    """A target [rad] with its feed-forward velocity [rad/s], and where and how long after it [s] the stop is; each list
+    of length n_joints."""
 
-    With n changes d, d − brake, d − 2·brake, … > 0 their sum is n·d − brake·n(n−1)/2. Room below zero is what lies
-    beyond the bound and must be made good at once.
+    target: list[float]
+    velocity: list[float]
+    stop: list[float]
+    time: float
+
+
+def braking(change: float, brake: float) -> float:
+    """The way [rad] of a change ≥ 0 and of those that follow it when each is smaller by `brake` than the one before.
+
+    With n changes d, d − brake, d − 2·brake, … > 0 their sum is n·d − brake·n(n−1)/2.
     """
-    n = np.maximum(np.ceil((np.sqrt(1.0 + 8.0 * np.maximum(room, 0.0) / brake) - 1.0) / 2.0), 1.0)
-    return np.where(room < 0.0, room, (room + brake * n * (n - 1.0) / 2.0) / n)
+    n = math.ceil(change / brake)
+    return n * change - brake * n * (n - 1) / 2.0
+
+
+def stoppable(room: float, brake: float) -> float:
+    """The largest change whose :func:`braking` takes no more than `room` [rad]. Room below zero is what lies beyond the
+    bound and must be made good at once."""
+    if room < 0.0:
+        return room
+    n = max(math.ceil((math.sqrt(1.0 + 8.0 * room / brake) - 1.0) / 2.0), 1)
+    return (room + brake * n * (n - 1) / 2.0) / n
+
+
+class JointLimit:
+    """Position with its margin, velocity, acceleration, and the lead over the measured pose, of one joint.
+
+    `max_change` and `brake` are the most that the target and its change may change in one period [rad].
+    """
+
+    def __init__(self, lower: float, upper: float, margin: float, max_change: float, brake: float, lead: float):
+        self.lower, self.upper = lower, upper
+        self._inner_lower, self._inner_upper = lower + margin, upper - margin
+        self._max_change, self._brake, self._lead = max_change, brake, lead
+
+    def hard(self, target: float, change: float, measured: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper bounds of every next target, in the order of HARD."""
+        bottom, top = self.range(target)
+        return (
+            (bottom, measured - self._lead, target - self._max_change, target + change - self._brake),
+            (top, measured + self._lead, target + self._max_change, target + change + self._brake),
+        )
+
+    def soft(self, wanted: float, target: float, measured: float) -> tuple[float, tuple[str, ...]]:
+        """`wanted`, or as far that way as the target can still brake to stop at the hard limit, if the arm stays where
+        it is; and the limits that shortened it."""
+        bottom, top = self.range(target)
+        if wanted > target:
+            step, to_end, to_lead = wanted - target, top - target, self._lead + (measured - target)
+        else:
+            step, to_end, to_lead = target - wanted, target - bottom, self._lead - (measured - target)
+        most, names = step, ()
+        for name, room, brake in (("position", to_end, self._brake), ("lead", to_lead, RESERVE * self._brake)):
+            if braking(step, brake) > room:
+                shorter = stoppable(room, brake)
+                names = (*names, name) if shorter < step - ROUNDING else names
+                most = min(most, shorter)
+        if most >= step:
+            return wanted, ()
+        return (target + most if wanted > target else target - most), names
+
+    def range(self, target: float) -> tuple[float, float]:
+        """Where targets after `target` may lie: within the margin where it does, else no farther out, never outside. An
+        arm that is found within the margin may stay or leave it inwards."""
+        return _between(target, self.lower, self._inner_lower), _between(target, self._inner_upper, self.upper)
+
+    def braked(self, target: float, change: float) -> float:
+        """The next target of a motion that slows down as fast as it may."""
+        return target + math.copysign(max(abs(change) - self._brake, 0.0), change)
 
 
 class JointLimits:
-    """Position with its margin, velocity, acceleration, and the lead over the measured pose, joint by joint."""
+    """The limits of every joint, in the contract's order."""
 
     def __init__(self, contract: Contract, safety: Safety):
-        robot, self._period = contract.robot, contract.task.period
-        self.names = robot.joint_names
-        self.lower, self.upper = np.array(robot.position_lower), np.array(robot.position_upper)
-        self._inner_lower, self._inner_upper = self.lower + safety.position_margin, self.upper - safety.position_margin
-        self._max_change = np.array(robot.velocity_limit) * self._period
-        accelerations = np.array(safety.acceleration_limit)
-        self._acceleration = accelerations if len(accelerations) else np.full(robot.n_joints, np.inf)
-        self._brake = np.minimum(self._acceleration * self._period**2, UNLIMITED)
-        self._brakes = np.array([1.0, 1.0, RESERVE, RESERVE])[:, None] * self._brake
-        self._lead = contract.task.max_lead
+        robot, period = contract.robot, contract.task.period
+        self.names, self._period = robot.joint_names, period
+        self._accelerations = safety.acceleration_limit or (math.inf,) * robot.n_joints
+        self._joints = [
+            JointLimit(
+                lower,
+                upper,
+                safety.position_margin,
+                velocity * period,
+                min(acceleration * period**2, UNLIMITED),
+                min(contract.task.max_lead, safety.lead),
+            )
+            for lower, upper, velocity, acceleration in zip(
+                robot.position_lower, robot.position_upper, robot.velocity_limit, self._accelerations
+            )
+        ]
 
-    def bound(self, wanted: np.ndarray, target: np.ndarray, change: np.ndarray, measured: np.ndarray) -> Bounded:
-        """The target nearest to `wanted` after `target`, which was `change` away from the one before it."""
-        position = Interval("position", *self._position(target))
-        hard, soft = self._hard(position, target, change, measured), self._soft(position, target, measured)
-        lower, upper = _intersection(hard)
-        soft_lower, soft_upper = _intersection(soft)
-        conflicts = lower > upper + ROUNDING
-        lower, upper = np.minimum(lower, upper), np.maximum(lower, upper)
-        bounded = _between(_between(wanted, soft_lower, soft_upper), lower, upper)
-        limited = self._limited(wanted, (*soft, *hard)) if (bounded != wanted).any() else ()
-        return Bounded(bounded, limited, int(conflicts.argmax()) if conflicts.any() else None, lower, upper)
+    def bound(
+        self, wanted: Sequence[float], target: Sequence[float], change: Sequence[float], measured: Sequence[float]
+    ) -> Bounded:
+        """The target nearest to `wanted`, finite, after `target`, which was `change` away from the one before it."""
+        nearest, lowest, highest, limited, conflict = [], [], [], [], None
+        for i, joint in enumerate(self._joints):
+            lowers, uppers = joint.hard(target[i], change[i], measured[i])
+            lower, upper = max(lowers), min(uppers)
+            if lower > upper:
+                conflict = i if conflict is None and lower > upper + ROUNDING else conflict
+                lower, upper = upper, lower
+            softened, names = joint.soft(wanted[i], target[i], measured[i])
+            bounded = _between(softened, lower, upper)
+            if bounded != wanted[i]:
+                names = dict.fromkeys((*names, *_cuts(wanted[i], lowers, uppers)))
+                limited += [f"{name} of {self.names[i]}" for name in names]
+            nearest.append(bounded)
+            lowest.append(lower)
+            highest.append(upper)
+        return Bounded(nearest, tuple(limited), conflict, lowest, highest)
 
-    def _hard(
-        self, position: Interval, target: np.ndarray, change: np.ndarray, measured: np.ndarray
-    ) -> tuple[Interval, ...]:
-        """What every next target satisfies. An arm that is found within the margin may stay or leave it inwards."""
-        return (
-            position,
-            Interval("lead", measured - self._lead, measured + self._lead),
-            Interval("velocity", target - self._max_change, target + self._max_change),
-            Interval("acceleration", target + change - self._brake, target + change + self._brake),
-        )
-
-    def _soft(self, position: Interval, target: np.ndarray, measured: np.ndarray) -> tuple[Interval, ...]:
-        """From where the target can still brake to stop at the hard limit, if the arm stays where it is."""
-        ahead = measured - target
-        rooms = np.array([target - position.lower, position.upper - target, self._lead - ahead, self._lead + ahead])
-        below, above, behind, beyond = stoppable(rooms, self._brakes)
-        return Interval("position", target - below, target + above), Interval("lead", target - behind, target + beyond)
-
-    def _position(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where targets after `target` may lie: within the margin where it does, else no farther out, never outside."""
-        lower = _between(target, self.lower, self._inner_lower)
-        return lower, _between(target, self._inner_upper, self.upper)
-
-    def braked(self, target: np.ndarray, change: np.ndarray, bounded: Bounded) -> np.ndarray:
+    def braked(self, target: Sequence[float], change: Sequence[float], bounded: Bounded) -> list[float]:
         """The next target of a motion that slows down as fast as it may."""
-        slower = np.sign(change) * np.maximum(np.abs(change) - self._brake, 0.0)
-        return _between(target + slower, bounded.lower, bounded.upper)
+        slower = [joint.braked(*values) for joint, *values in zip(self._joints, target, change)]
+        return [_between(*values) for values in zip(slower, bounded.lower, bounded.upper)]
 
-    def trajectory(self, previous: np.ndarray, target: np.ndarray, stop_there: bool = False) -> JointTrajectory:
-        """Command for one period: the target with feed-forward velocity, then a later stop. Silence means stop.
+    def step(self, previous: Sequence[float], target: list[float]) -> Step:
+        """One period of motion from `previous` to `target`, and the stop after it. Silence means stop.
 
         As :func:`irl_ros.motion.target_trajectory`, with time enough for the stop to keep the acceleration limit. The
         velocity is low enough for the stop to lie within the position limits, so that no interpolation leaves them.
-        With `stop_there` the target itself is the stop.
         """
-        lower, upper = self._position(previous)
-        velocity = np.zeros_like(target) if stop_there else (target - previous) / self._period
-        time = max(self._period, float((np.abs(velocity) / self._acceleration).max()))
-        room_below, room_above = np.maximum(target - lower, 0.0), np.maximum(upper - target, 0.0)
-        velocity = _between(velocity, -2 * room_below / time, 2 * room_above / time)
-        stop = _between(target + velocity * time / 2, lower, upper)
+        fastest = [(end - start) / self._period for start, end in zip(previous, target)]
+        time = max(self._period, *(abs(v) / most for v, most in zip(fastest, self._accelerations)))
+        velocity, stop = [], []
+        for joint, start, end, v in zip(self._joints, previous, target, fastest):
+            lower, upper = joint.range(start)
+            v = _between(v, -2.0 * max(end - lower, 0.0) / time, 2.0 * max(upper - end, 0.0) / time)
+            velocity.append(v)
+            stop.append(_between(end + v * time / 2.0, lower, upper))
+        return Step(target, velocity, stop, time)
+
+    def at_rest(self, target: Sequence[float]) -> Step:
+        """The step that ends in its target."""
+        return Step(list(target), [0.0] * len(target), list(target), self._period)
+
+    def trajectory(self, step: Step) -> JointTrajectory:
+        """The command for one period."""
         return JointTrajectory(
-            np.array([self._period, self._period + time]),
-            np.array([target, stop]),
-            np.array([velocity, np.zeros_like(velocity)]),
+            np.array([self._period, self._period + step.time]),
+            np.array([step.target, step.stop]),
+            np.array([step.velocity, [0.0] * len(step.velocity)]),
         )
 
-    def _limited(self, wanted: np.ndarray, intervals: tuple[Interval, ...]) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for name, lower, upper in intervals:
-            for i in np.flatnonzero((wanted < lower - ROUNDING) | (wanted > upper + ROUNDING)):
-                found[f"{name} of {self.names[i]}"] = None
-        return tuple(found)
+    def range(self, joint: int) -> tuple[float, float]:
+        """Lowest and highest position of a joint, without its margin."""
+        return self._joints[joint].lower, self._joints[joint].upper
 
 
-def _between(value: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """np.clip, at a third of its time; `upper` wins over `lower`."""
-    return np.minimum(np.maximum(value, lower), upper)
+def _cuts(wanted: float, lowers: Sequence[float], uppers: Sequence[float]) -> list[str]:
+    """Names of the hard limits that `wanted` does not keep."""
+    outside = (wanted < lower - ROUNDING or wanted > upper + ROUNDING for lower, upper in zip(lowers, uppers))
+    return [name for name, out in zip(HARD, outside) if out]
 
 
-def _intersection(intervals: tuple[Interval, ...]) -> tuple[np.ndarray, np.ndarray]:
-    lower, upper = intervals[0].lower, intervals[0].upper
-    for interval in intervals[1:]:
-        lower, upper = np.maximum(lower, interval.lower), np.minimum(upper, interval.upper)
-    return lower, upper
+def _between(value: float, lower: float, upper: float) -> float:
+    """`value`, or the bound that it is beyond; `upper` wins over `lower`. What is no number stays so."""
+    return min(max(value, lower), upper)

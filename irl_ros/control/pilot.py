@@ -25,6 +25,8 @@ Send = Callable[[Command | Halt], None]
 TAKEOVER_AGE = 0.1
 TAKEOVER_PERIODS = 2.0
 """Since a human's last command, [s] or control periods, whichever is longer, the human is held to have let go."""
+AT_REST = 0.1
+"""[rad/s] of any joint above which the arm is not enabled: its first command would start at rest."""
 LIKE = 100.0
 """Percentile of a state as close to the demonstrations as any."""
 LET_GO = "the human let go; enable to let the policy go on"
@@ -92,7 +94,7 @@ class Pilot:
         with self._lock:
             if self.gate.armed:
                 return
-            fault = self._input_fault(now)
+            fault = self._input_fault(now) or self._motion_fault()
             if fault:
                 raise GateError(f"not enabled: {fault}")
             opening = self.inputs.measured.get("gripper_opening")
@@ -103,6 +105,15 @@ class Pilot:
             self.taken_over = False
             if self._caution is not None:
                 self._caution.reset()
+
+    def _motion_fault(self) -> str | None:
+        """Which joint moves; in a dry run somebody else moves them."""
+        velocity = self.inputs.measured.get("joint_velocity")  # None before the first message, which is a fault too
+        if self._dry or velocity is None or np.abs(velocity).max() <= AT_REST:
+            return None
+        fastest = int(np.abs(velocity).argmax())
+        name = self.controller.contract.robot.joint_names[fastest]
+        return f"{name} moves at {velocity[fastest]:.2f} rad/s; wait until the arm is at rest"
 
     def disable(self, reason: str, now: float) -> bool:
         """Disarm, with a halt if the arm was under way; True when a halt was sent."""

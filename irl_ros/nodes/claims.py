@@ -20,7 +20,8 @@ from std_msgs.msg import String
 
 from irl_ros.nodes import diagnostics
 
-TOPIC = "command_claims"
+TOPIC = "/command_claims"
+"""Absolute: two namespaces may command one absolute topic."""
 SILENT = 3.0
 """[s] A runner that lives renews its claim each second."""
 LEASE = "DDS forgets a sender that was killed about 20 s after its death; ask again then"

@@ -52,6 +52,7 @@ class CommandOutput:
                 f"commands; it must be above the control period of {contract.task.period:g} s"
             )
         self._commands = make_publisher(*self._channel(), RELIABLE)
+        self._trajectory = JointTrajectory()
         self._gripper = None
         if contract.task.gripper and not self.dry:
             topic = contract.topics["gripper_command"]
@@ -84,12 +85,21 @@ class CommandOutput:
         (kind, topic), own = CHANNELS[self._interface], self._contract.robot.command
         if own.type not in TYPES.values():
             raise ContractError(f"topic {own.name}: commands of type {own.type} are not supported")
-        return kind, own.name if own.type == TYPES[kind] and not self.dry else topic
+        if own.type != TYPES[kind] or self.dry:
+            return kind, topic
+        other = {GROUP_POSITION: "velocity", GROUP_VELOCITY: "position"}.get(self._interface)
+        if other and other in own.name:  # the message does not say which of the two it is
+            raise ContractError(
+                f"command_interface {self._interface} on the robot's own topic {own.name}, which by its name takes "
+                f"{other} commands: name the right topic in the robot's file, or choose the other interface"
+            )
+        return kind, own.name
 
     def _message(self, result: Command | Halt, measured: np.ndarray) -> Any:
         robot = self._contract.robot
         if self._interface == GROUP_POSITION:
-            return messages.fill_group_position(Float64MultiArray(), result.trajectory)
+            where = result.hold if isinstance(result, Halt) else result.trajectory.positions[0]
+            return messages.fill_joint_group(Float64MultiArray(), where)
         if self._interface == GROUP_VELOCITY and isinstance(result, Halt):
             return messages.fill_joint_group(Float64MultiArray(), np.zeros(robot.n_joints))
         if self._interface == GROUP_VELOCITY:
@@ -97,5 +107,5 @@ class CommandOutput:
                 Float64MultiArray(), result.trajectory, measured, robot.velocity_limit
             )
         return messages.fill_joint_trajectory(
-            JointTrajectory(), JointTrajectoryPoint, robot.joint_names, result.trajectory
+            self._trajectory, JointTrajectoryPoint, robot.joint_names, result.trajectory
         )

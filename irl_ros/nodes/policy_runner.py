@@ -8,6 +8,7 @@ while active and enabled (`~/enable`). Every command passes the gate (:mod:`irl_
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import time
 import traceback
@@ -21,6 +22,11 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 from irl_ros import messages
 from irl_ros.checkpoint import CheckpointError
@@ -40,6 +46,7 @@ from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
 from irl_ros.nodes.watchdog import Watchdog
 
 MARKER_PERIOD = 0.2  # [s]
+QUIET = PublisherEventCallbacks(use_default_callbacks=False)
 MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
 
 
@@ -85,6 +92,7 @@ class PolicyRunner(LifecycleNode):
             self._metronome = Metronome(period, time.monotonic())
             self._timer = self.create_timer(period, self._beat, clock=self._steady)
         self._marker_timer = self.create_timer(MARKER_PERIOD, self._scoreboard.publish_path, clock=self._steady)
+        gc.freeze()  # what is there by now stays: a collection of all of it would take longer than a period
         self._watchdog = Watchdog(self._watch)
         self._watchdog.start()
 
@@ -136,8 +144,12 @@ class PolicyRunner(LifecycleNode):
             self._claims = Claims(self, self._output.topic, self._started, self._halt)
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
-        """A plain publisher: an inactive lifecycle publisher would drop the halt in silence."""
-        publisher = self.create_publisher(kind, topic, qos)
+        """A plain publisher: an inactive lifecycle publisher would drop the halt in silence.
+
+        Without event callbacks: the executor asks each of them whenever it wakes, before it hands on a joint state. A
+        subscriber whose QoS does not fit is told so on its own side.
+        """
+        publisher = self.create_publisher(kind, topic, qos, event_callbacks=QUIET)
         self._publishers_built.append(publisher)
         return publisher
 
@@ -202,6 +214,7 @@ class PolicyRunner(LifecycleNode):
             return
         if obstacle := self._obstacle():
             raise GateError(f"not enabled: {self._output.topic}: {obstacle}")
+        self._pilot.gate.speed = self.get_parameter("speed").value
         self._monitor.enabled()
         self._scoreboard.enabled()
         self._human.agreement.reset()
@@ -231,14 +244,14 @@ class PolicyRunner(LifecycleNode):
         self._timer.reset()
 
     def _tick(self) -> None:
-        period = self._monitor.ticked(self.get_clock().now().nanoseconds * 1e-9)
-        self._pilot.gate.speed = self.get_parameter("speed").value
         try:
             score = self._pilot.tick(time.monotonic)
         except Exception:
             self.get_logger().error(traceback.format_exc())
             self._halt("error in the control loop; see the log")
             return
+        self._pilot.gate.speed = self.get_parameter("speed").value  # after the command, as all that can wait
+        period = self._monitor.ticked(self.get_clock().now().nanoseconds * 1e-9)
         self._scoreboard.ticked(score, period, self._pilot.inputs.joint_position, self._monitor)
 
     def _send(self, result: Command | Halt) -> None:
