@@ -18,7 +18,7 @@ from irl_ros.contract import Contract, did_you_mean
 from irl_ros.contract_yaml import task_demonstrations, task_robot
 from irl_ros.learning.config import TrainConfig, check_method
 from irl_ros.messages import DRY_RUN, JOINT_TRAJECTORY
-from irl_ros.options import BringupError, Options, parse
+from irl_ros.options import OPERATED, TELEOP_MODES, BringupError, Options, operating, parse
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Set for every node where the user has not: many processes with small networks are fastest with a thread each."""
@@ -161,22 +161,26 @@ def _arm(options: Options) -> Node:
     return dataclasses.replace(node, parameters={**node.parameters, "use_sim_time": False})
 
 
-def _conducted(options: Options, name: str, nodes: tuple[Node, ...], episodes: int) -> Stage:
+def _conducted(options: Options, name: str, nodes: tuple[Node, ...], episodes: int, phase: str = "") -> Stage:
     """In simulation an arm is added, and a session that conducts and leads; on a robot that is the operator."""
     if not options.simulate:
         return Stage(name, nodes)
-    parts = {"phase": name, "robot": options.robot, "task": options.task, "seed": options.seed, "out": options.out}
+    parts = {"phase": phase or name, "robot": options.robot, "task": options.task, "seed": options.seed, "out": options.out}
     session = _node(options, "irl_ros.nodes.session", "session", episodes=episodes, **parts)
     return Stage(name, (_arm(options), *nodes, session), leader="session")
 
 
 def _record_stage(options: Options) -> Stage:
     if options.teleop == "none":
-        raise BringupError("option teleop: none demonstrates nothing; valid: scripted, joy, keyboard, hand_guiding")
-    by_hand = options.teleop == "hand_guiding"
-    recorder = _recorder(options, demonstrations_directory(options), by_hand)
+        others = ", ".join(mode for mode in TELEOP_MODES if mode != "none")
+        raise BringupError(f"option teleop: none demonstrates nothing; valid: {others}")
+    by_hand, operated = options.teleop == "hand_guiding", options.teleop in OPERATED
+    recorder = _recorder(options, demonstrations_directory(options), by_hand, **operating(options))
+    # A terminal has one reader: a keyboard that moves the arm passes the keys for episodes on.
+    recorder = dataclasses.replace(recorder, terminal=operated and options.teleop != "keyboard")
+    nodes = (recorder,) if by_hand else (_teleop(options, takeover=operated), recorder)
     wanted = options.demonstrations or task_demonstrations(options.task)
-    return _conducted(options, "record", (recorder,) if by_hand else (_teleop(options), recorder), wanted)
+    return _conducted(options, "record", nodes, wanted, "accompany" if operated else "")
 
 
 def _recorder(options: Options, out: str, by_hand: bool, **more: Any) -> Node:
@@ -187,6 +191,8 @@ def _recorder(options: Options, out: str, by_hand: bool, **more: Any) -> Node:
 
 def _teleop(options: Options, **more: Any) -> Node:
     human = {"mode": options.teleop, "noise": options.noise, "seed": options.seed, **more}
+    if options.teleop == "leader":
+        human["leader_topic"] = options.leader
     robot = {"robot": options.robot, "task": options.task}
     teleop = _node(options, "irl_ros.nodes.teleop", "teleop", **robot, **human)
     return dataclasses.replace(teleop, terminal=options.teleop == "keyboard")
@@ -235,7 +241,7 @@ def _humans(options: Options) -> tuple[Node, ...]:
     if options.teleop == "none":
         return ()
     if options.teleop == "hand_guiding":
-        raise BringupError("option teleop: who takes over from a policy does it by scripted, joy or keyboard")
+        raise BringupError("option teleop: who takes over from a policy does it by scripted, joy, keyboard or leader")
     if options.command_interface == DRY_RUN:
         return (_teleop(options),)
     robot = Contract.load(options.robot, options.task).robot
@@ -250,6 +256,7 @@ def _humans(options: Options) -> tuple[Node, ...]:
 
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
+_OPERATING = ("operator", "leader", "start_on_motion", "success_topic", "timeout")
 _SIMULATOR = ("real_time_factor", "gui")
 _LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
 _COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "noise", "takeovers")
@@ -260,7 +267,7 @@ GRAPHS: dict[str, Recipe] = {
     "record": Recipe(
         record_graph,
         "record demonstrations as bags",
-        (*_EVERY, *_SIMULATOR, "out", "demonstrations", "teleop", "noise", "simulate"),
+        (*_EVERY, *_SIMULATOR, "out", "demonstrations", "teleop", "noise", "simulate", *_OPERATING),
         {"out": "runs/record", "real_time_factor": 1.0},
     ),
     "train": Recipe(

@@ -11,7 +11,9 @@ from irl_ros.contract import did_you_mean
 from irl_ros.learning.config import METHODS
 from irl_ros.messages import COMMAND_INTERFACES, JOINT_TRAJECTORY
 
-TELEOP_MODES = ("scripted", "joy", "keyboard", "hand_guiding", "none")
+TELEOP_MODES = ("scripted", "joy", "keyboard", "leader", "hand_guiding", "none")
+OPERATED = ("joy", "keyboard", "leader", "hand_guiding")
+"""Modes in which a person demonstrates, and says when an episode begins and how it ended."""
 
 
 class BringupError(ValueError):
@@ -59,6 +61,11 @@ class Options:
         "who demonstrates, or who may take over from the policy; hand_guiding: no teleoperation",
         choices=TELEOP_MODES,
     )
+    operator: str = option("", "who demonstrates; kept with every episode")
+    leader: str = option("leader/joint_states", "teleop leader: the topic of the other arm's joint states")
+    start_on_motion: bool = option(False, "a start waits for the arm's first motion")
+    success_topic: str = option("", "topic (std_msgs/Bool) on which the task says that it is done: ends an episode")
+    timeout: float = option(0.0, "end an episode after this; 0: never", "s", minimum=0.0)
     noise: float = option(0.1, "standard deviation of the scripted demonstrator's tremble, in actions", minimum=0.0)
     namespace: str = option("", "ROS namespace of the whole graph; empty: none")
     params_file: str = option("", "YAML file of ROS parameters for the nodes, read last: it overrides all others")
@@ -68,6 +75,15 @@ class Options:
             _check(spec, getattr(self, spec.name))
         if self.simulate and self.teleop == "hand_guiding":
             raise BringupError("option teleop: nobody can guide a simulated arm by hand; say simulate false too")
+
+
+def operating(options: Options) -> dict[str, Any]:
+    """Parameters of the recorder by which a person conducts; a script is conducted by the session."""
+    if options.teleop not in OPERATED:
+        return {"operator": options.operator, "bell": False}
+    names = ("operator", "start_on_motion", "success_topic", "timeout")
+    keys = {"joystick": options.teleop == "joy", "keyboard": options.teleop != "keyboard"}
+    return {**keys, **{name: getattr(options, name) for name in names}}
 
 
 def parse(kind: type, name: str, value: Any) -> Any:

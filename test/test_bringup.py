@@ -15,7 +15,8 @@ from irl_ros.options import BringupError, Options
 
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
 EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags")]
-EVERY_GRAPH += [GRAPHS["record"].graph(simulate=False, teleop=mode) for mode in ("joy", "keyboard", "hand_guiding")]
+EVERY_GRAPH += [GRAPHS["record"].graph(simulate=False, teleop=mode) for mode in ("joy", "keyboard", "leader", "hand_guiding")]
+EVERY_GRAPH += [GRAPHS["record"].graph(teleop="joy")]
 EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop=mode) for mode in ("scripted", "joy")]
 EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop="scripted", command_interface="none")]
 NODES = {f"{i}-{g.name}-{s.name}-{n.name}": n for i, g in enumerate(EVERY_GRAPH) for s in g.stages for n in s.nodes}
@@ -142,7 +143,7 @@ def test_strings_of_a_launch_file_become_typed_options():
         ({"seed": -1}, "option seed: -1 is not a number from 0 up"),
         ({"seed": 1.5}, "option seed: 1.5 is not a int"),
         ({"gui": "maybe"}, "not true or false"),
-        ({"teleop": "joystick"}, "Valid: scripted, joy, keyboard, hand_guiding"),
+        ({"teleop": "joystick"}, "Valid: scripted, joy, keyboard, leader, hand_guiding"),
         ({"noise": "nan"}, "option noise"),
         ({"params_file": "/no/such.yaml"}, "option params_file: no file"),
     ],

@@ -40,13 +40,23 @@ class Announcer:
     def kept(self, kept: Kept) -> None:
         """An episode is saved, or has another label now."""
         name, problems = kept.path.name, kept.quality.problems
-        found = {"episode": name, "path": str(kept.path), "label": kept.label, "interrupted": kept.interrupted}
-        self._quality.publish(String(data=json.dumps({**found, **kept.quality.to_dict()})))
+        self._describe(kept, discarded=False)
         told = {True: "SUCCESS", False: "FAILURE", None: "SAVED"}[kept.label]
         unused = "interrupted: training will not use it" if kept.interrupted else ""
         warned = [f"NOT USED BY TRAINING: {problem}" for problem in (unused, *problems) if problem]
         line = kept.quality.line(name, kept.label)
         self.say(f"{told} {name}", line, *warned, f"it is saved in {kept.path}", bells=3 if warned else 2)
+
+    def discarded(self, what: str, kept: Kept | None) -> None:
+        """An episode is gone, or the saved one `kept` is put aside."""
+        if kept is not None:
+            self._describe(kept, discarded=True)
+        self.say(f"DISCARDED {what}")
+
+    def _describe(self, kept: Kept, discarded: bool) -> None:
+        found = {"episode": kept.path.name, "path": str(kept.path), "label": kept.label}
+        found |= {"interrupted": kept.interrupted, "discarded": discarded, **kept.quality.to_dict()}
+        self._quality.publish(String(data=json.dumps(found)))
 
     def report(self, taping: Taping, intake: Intake, error: str) -> None:
         """Diagnostics, once a second."""

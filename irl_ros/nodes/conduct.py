@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -17,6 +19,8 @@ from irl_ros.nodes.terminal import Terminal
 REQUESTS = ("start", "success", "failure", "discard")
 EPISODE_KEYS = {"\n": "start", "\r": "start", "y": "success", "n": "failure", "x": "discard"}
 EPISODE_KEY_HELP = "Enter: start an episode, y: end it as a success, n: as a failure, x: discard it, or the last one"
+REPEAT = 1.0
+"""[s] within which the same request is a key that is held."""
 BURST = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Of a joystick: a press that lasts for one message must be seen."""
 
@@ -30,7 +34,7 @@ class Settings:
     joy_success: int = parameter(3, "joystick: button that ends it as a success; -1: none", range=(-1, 63))
     joy_failure: int = parameter(2, "joystick: button that ends it as a failure; -1: none", range=(-1, 63))
     joy_discard: int = parameter(6, "joystick: button that discards it, or the last one; -1: none", range=(-1, 63))
-    keyboard: bool = parameter(False, "conduct episodes by keys of the terminal on stdin")
+    keyboard: bool = parameter(False, "conduct episodes by keys of the terminal on stdin, where it is one")
     bell: bool = parameter(True, "ring the terminal's bell at every change")
     start_on_motion: bool = parameter(False, "a start waits for the arm's first motion")
     motion: float = parameter(0.01, "start_on_motion: what a joint must have moved", "rad", range=(1e-4, 1.0))
@@ -52,26 +56,28 @@ class Settings:
 
 
 class Requests:
-    """Buttons, keys and `~/request` (String), all answered by :meth:`answer`, in the executor's thread."""
+    """Buttons, keys and `~/request` (String) to `actions` by name; what was typed is done by :meth:`answer`."""
 
     def __init__(self, node: Node, settings: Settings, actions: Mapping[str, Callable[[], object]]):
         self._actions = actions
         self._typed: deque[str] = deque()
+        self._asked = "", 0.0
         self._terminal: Terminal | None = None
         node.create_subscription(String, "~/request", lambda msg: self._ask(msg.data), 10)
         if settings.joystick:
             buttons = {name: getattr(settings, f"joy_{name}") for name in REQUESTS}
             self._buttons = Buttons({button: name for name, button in buttons.items() if button >= 0})
             node.create_subscription(Joy, "joy", self._on_joy, BURST)
-        if settings.keyboard:
-            self._terminal = Terminal(self._typed.append, "use services or a joystick instead (--teleop joy)")
+        if settings.keyboard and sys.stdin.isatty():
+            self._terminal = Terminal(self._typed.append, "use services or a joystick instead")
             node.get_logger().info(EPISODE_KEY_HELP)
 
     def answer(self) -> None:
         """Do what was typed since the last time."""
         while self._typed:
             for key in self._typed.popleft():
-                self._ask(EPISODE_KEYS.get(key, ""))
+                if key in EPISODE_KEYS:
+                    self._ask(EPISODE_KEYS[key])
 
     def close(self) -> None:
         if self._terminal is not None:
@@ -82,21 +88,21 @@ class Requests:
             self._ask(name)
 
     def _ask(self, name: str) -> None:
-        if name in self._actions:
+        again = (name, True) == (self._asked[0], time.monotonic() - self._asked[1] < REPEAT)
+        self._asked = name, time.monotonic()
+        if name in self._actions and not again:
             self._actions[name]()
 
 
 class Buttons:
-    """Presses out of a joystick's messages: a button counts once, when it goes down, and not where it was down before
-    anybody looked."""
+    """Presses out of a joystick's messages: a button counts once, when it goes down."""
 
     def __init__(self, names: Mapping[int, str]):
         self._names = names
-        self._down: set[int] | None = None
+        self._down: set[int] = set()
 
-    def pressed(self, buttons: Mapping[int, int]) -> list[str]:
+    def pressed(self, buttons: Sequence[int]) -> list[str]:
         """Names of the buttons that went down with this message."""
         down = {k for k in self._names if k < len(buttons) and buttons[k]}
-        new = down - self._down if self._down is not None else set()
-        self._down = down
+        new, self._down = down - self._down, down
         return [self._names[k] for k in sorted(new)]

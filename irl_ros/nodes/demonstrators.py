@@ -1,4 +1,5 @@
-"""Who moves the arm by teleoperation: a script that behaves like a person, a joystick, or a keyboard.
+"""Who moves the arm by teleoperation: a script that behaves like a person, a joystick, a keyboard, or, in `leader.py`,
+another arm.
 
 A joystick and a keyboard move the end effector; the arm follows by differential inverse kinematics, slower than asked
 where a joint reaches its speed limit. No topics here: `teleop.py` brings what was received.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +25,7 @@ KEYS = {  # key → direction of the end effector in the base frame
     **{"w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1)},
     **{"\x1b[A": (1, 0, 0), "\x1b[B": (-1, 0, 0), "\x1b[D": (0, 1, 0), "\x1b[C": (0, -1, 0)},
 }
-KEY_LEADS = 1.5  # [s] that a key lets a person lead
+LEADS = 1.5  # [s] that a key, or a leader that moved, lets a person lead
 GRIPPER_KEYS = {"o": 1.0, "c": -1.0}
 KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r/f: up and down, o/c: open and close the gripper, other keys: stop"
 
@@ -33,9 +34,9 @@ KEY_HELP = "w/s or up/down: forth and back, a/d or left/right: left and right, r
 class Settings:
     """Parameters of the teleop node."""
 
-    mode: str = parameter("scripted", "who demonstrates", choices=("scripted", "joy", "keyboard"))
+    mode: str = parameter("scripted", "who demonstrates", choices=("scripted", "joy", "keyboard", "leader"))
     takeover: bool = parameter(
-        False, "command only while somebody holds on, and without ~/enable: for a policy runner that follows"
+        False, "command only while somebody holds on, and without ~/enable: silence means stop"
     )
     robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task, a name from the package's config or the path of a YAML file")
@@ -59,6 +60,11 @@ class Settings:
         "s",
         range=(0.2, 60.0),
     )
+    leader_topic: str = parameter("leader/joint_states", "leader: topic (sensor_msgs/JointState) of the other arm")
+    leader_joints: str = parameter("", "leader: its joints in the order of the robot's, 'a,b,c'; empty: the same names")
+    leader_signs: str = parameter("", "leader: 1 or -1 for each joint, '1,-1,1'; empty: all 1")
+    leader_absolute: bool = parameter(False, "leader: go to its pose, not by its displacement since it was taken in hand")
+    leader_timeout: float = parameter(0.2, "leader: the arm stops without a message for this", "s", range=(0.02, 5.0))
     key_hold: float = parameter(0.3, "keyboard: how long a key acts after it was last seen", "s", range=(0.05, 2.0))
 
 
@@ -72,7 +78,8 @@ class Demonstrator(Protocol):
         """Called when teleoperation is enabled."""
 
     def act(self, measured: Mapping[str, np.ndarray], now: float) -> np.ndarray:
-        """Action in [-1, 1] from what Contract.observe takes, at the monotonic time `now` [s]."""
+        """Action in [-1, 1] from what Contract.observe takes and the last `joint_target` [rad], at the monotonic time
+        `now` [s]."""
 
     def holds(self, now: float) -> bool:
         """Whether a person wants to lead at the monotonic time `now` [s]."""
@@ -184,8 +191,12 @@ class Joystick(Hand):
 class Keyboard(Hand):
     """Keys from the terminal on stdin: a terminal tells of a key that goes down, and never that it comes up."""
 
-    def __init__(self, contract: Contract, kinematics: Kinematics, settings: Settings):
+    def __init__(
+        self, contract: Contract, kinematics: Kinematics, settings: Settings, typed: Callable[[str], None]
+    ):
+        """`typed` is told every key, in a thread of its own."""
         super().__init__(contract, kinematics, settings)
+        self._tell = typed
         self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
         self._terminal = Terminal(
             self._typed,
@@ -193,6 +204,7 @@ class Keyboard(Hand):
         )
 
     def _typed(self, text: str) -> None:
+        self._tell(text)
         self._grip = GRIPPER_KEYS.get(text[-1], self._grip)
         self._last = key_deflection(text), time.monotonic()
 
@@ -202,7 +214,7 @@ class Keyboard(Hand):
 
     def holds(self, now: float) -> bool:
         """For a while after each key: a terminal waits before it repeats one."""
-        return now - self._last[1] <= KEY_LEADS
+        return now - self._last[1] <= LEADS
 
     def close(self) -> None:
         self._terminal.close()

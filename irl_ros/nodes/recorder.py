@@ -278,9 +278,10 @@ class DemoRecorder(Node):
         return self._stop() if self._taping.state is State.RECORDING else answer
 
     def _discard(self) -> str:
+        kept = self._taping.kept
         what = self._taping.discard()
         self._announcer.state(self._taping.state)
-        self._announcer.say(f"DISCARDED {what}")
+        self._announcer.discarded(what, kept if self._taping.kept is None else None)
         return f"discarded {what}"
 
     def _label(self, success: bool) -> str:

@@ -1,11 +1,13 @@
 """session: the conductor, the one place that knows the order of reset, record, label, enable and score.
 
 `phase: record` walks reset → start → teleoperate for a horizon → label → stop until enough demonstrations are
-successes; `phase: deploy` walks configure → activate, then reset → enable → drive for a horizon → score.
+successes; `phase: accompany` brings a fresh scene for each episode that a person records and conducts, until as many are
+good; `phase: deploy` walks configure → activate, then reset → enable → drive for a horizon → score.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -23,7 +25,7 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64
+from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import SetBool, Trigger
 from tqdm import tqdm
 
@@ -51,7 +53,7 @@ class SessionError(RuntimeError):
 class Parameters:
     """Parameters of the node."""
 
-    phase: str = parameter("record", "what to conduct", choices=("record", "deploy"))
+    phase: str = parameter("record", "what to conduct", choices=("record", "accompany", "deploy"))
     robot: str = parameter("", "robot: a name in config/robots or a YAML file; empty: the task's own")
     task: str = parameter("reach", "task: a name in config/tasks or a YAML file")
     episodes: int = parameter(5, "successful demonstrations to record, or episodes to drive", range=(1, 100_000))
@@ -74,7 +76,11 @@ class Session(Node):
         self.create_subscription(JointState, self._contract.robot.joint_states.name, self._on_state, SENSOR)
         self.create_subscription(Float64, "policy_runner/episode_return", self._on_return, 10)
         self._session_clients: dict[str, Client] = {}
-        self._script = self._record() if self._settings.phase == "record" else self._deploy()
+        self._recorder_state, self._good = "", {}
+        self.create_subscription(String, "demo_recorder/state", self._on_recorder_state, LATCHED)
+        self.create_subscription(String, "demo_recorder/quality", self._on_quality, LATCHED)
+        scripts = {"record": self._record, "accompany": self._accompany, "deploy": self._deploy}
+        self._script = scripts[self._settings.phase]()
         self._condition: Callable[[], bool] = lambda: True
 
     def step(self) -> None:
@@ -112,6 +118,20 @@ class Session(Node):
         yield from self._call("demo_recorder/label_success", SetBool, SetBool.Request(data=success))
         saved = yield from self._call("demo_recorder/stop", Trigger, Trigger.Request())
         return success, saved.message
+
+    def _accompany(self) -> Script:
+        """A person demonstrates and conducts. Nobody knows how long that takes: nothing is given up."""
+        with self._bar("demonstrations", self._settings.episodes) as bar:
+            for k in itertools.count():
+                yield from self._reset(self._seed(RECORD_SEED, k))
+                yield lambda: self._recorder_state == "recording"
+                yield lambda: self._recorder_state == "idle"
+                settled = time.monotonic() + RETRY  # what the recorder says of it comes after
+                yield lambda: time.monotonic() >= settled
+                bar.n = sum(self._good.values())
+                bar.refresh()
+                if bar.n >= self._settings.episodes:
+                    return
 
     def _deploy(self) -> Script:
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
@@ -212,6 +232,15 @@ class Session(Node):
 
     def _on_state(self, message: JointState) -> None:
         self._state_stamp = messages.stamp_seconds(message.header.stamp)
+
+    def _on_recorder_state(self, message: String) -> None:
+        self._recorder_state = message.data
+
+    def _on_quality(self, message: String) -> None:
+        """Episodes of the operator: a success that training will use, until it is discarded."""
+        found = json.loads(message.data)
+        used = not found["interrupted"] and not found["problems"] and not found["discarded"]
+        self._good[found["episode"]] = bool(found["label"]) and used
 
     def _on_return(self, message: Float64) -> None:
         self._episode_return = message.data

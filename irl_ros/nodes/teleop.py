@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState, Joy
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -23,7 +24,9 @@ from irl_ros.contract import POSE_TOPICS, Contract, ContractError
 from irl_ros.motion import gripper_target, joint_target, target_trajectory
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes import process
+from irl_ros.nodes.conduct import EPISODE_KEY_HELP, EPISODE_KEYS
 from irl_ros.nodes.demonstrators import KEY_HELP, Demonstrator, Joystick, Keyboard, Scripted, Settings
+from irl_ros.nodes.leader import Leader
 from irl_ros.nodes.parameters import declare
 
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -71,9 +74,25 @@ class Teleop(Node):
             )
             return joystick
         if settings.mode == "keyboard":
-            self.get_logger().info(KEY_HELP)
-            return Keyboard(*parts)
+            self.get_logger().info(f"{KEY_HELP}. {EPISODE_KEY_HELP}")
+            self._requests = self.create_publisher(String, "demo_recorder/request", 10)
+            return Keyboard(*parts, self._on_typed)
+        if settings.mode == "leader":
+            leader = Leader(*parts)
+            self.create_subscription(JointState, settings.leader_topic, partial(self._on_leader, leader), SENSOR)
+            return leader
         return Scripted(*parts)
+
+    def _on_typed(self, text: str) -> None:
+        """Episodes are conducted from the same terminal. From the keyboard's thread."""
+        for key in filter(EPISODE_KEYS.get, text):
+            self._requests.publish(String(data=EPISODE_KEYS[key]))
+
+    def _on_leader(self, leader: Leader, msg: JointState) -> None:
+        try:
+            leader.receive(msg, time.monotonic())
+        except messages.MessageError as error:
+            self.get_logger().error(f"leader: {error}; this message is left out", throttle_duration_sec=2.0)
 
     def _subscribe(self) -> None:
         robot, sources = self._contract.robot, self._demonstrator.sources
@@ -129,7 +148,7 @@ class Teleop(Node):
             return
         measured = self._measured["joint_position"]
         previous = measured if self._target is None else self._target
-        action = self._demonstrator.act(self._measured, now)
+        action = self._demonstrator.act({**self._measured, "joint_target": previous}, now)
         self._target = joint_target(self._contract, previous, action, measured, self._kinematics)
         trajectory = target_trajectory(self._contract, previous, self._target)
         names = self._contract.robot.joint_names
