@@ -18,6 +18,7 @@ from irl_ros.contract import Contract, share_directory
 NODES = ("policy_runner", "demo_recorder", "teleop")
 ON_DEMAND = {
     "publish": {
+        "/demo_recorder/request",
         "/forward_position_controller/commands",
         "/forward_velocity_controller/commands",
         "/gripper_controller/commands",
@@ -32,6 +33,7 @@ ON_DEMAND = {
         "/gripper_controller/commands",
         "/joint_trajectory_controller/joint_trajectory",
         "/joy",
+        "/leader/joint_states",
         "/goal_pose",
         "/object_pose",
         "/obstacle_pose",
