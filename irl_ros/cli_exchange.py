@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import Contract
+from irl_ros.data.clocks import CLOCKS, RECEIVE
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.interchange import write_npz
@@ -15,7 +16,7 @@ from irl_ros.data.listing import BagError
 from irl_ros.exchange import FORMS, ExchangeError, export, take_over
 
 BAG, NPZ = "bag", "npz"
-ONLY_BAGS = ("topic", "operator", "hand_guiding", "pauses", "events", "labels", "times")
+ONLY_BAGS = ("topic", "operator", "hand_guiding", "clock", "pauses", "events", "labels", "times")
 """Options of `import` that say nothing about another library's data set."""
 
 
@@ -75,6 +76,9 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--operator", default="", help="who demonstrated; kept in every episode")
     command.add_argument("--hand-guiding", action="store_true", help="the arm itself was moved: ignore commands")
+    command.add_argument(
+        "--clock", choices=CLOCKS, help="date samples by when they were received (the default) or by their headers"
+    )
     cut = command.add_mutually_exclusive_group()
     cut.add_argument("--pauses", type=float, metavar="SECONDS", help="cut where the arm stands still for so long")
     cut.add_argument("--events", nargs=2, metavar=("START", "STOP"), help="cut by messages on two topics")
@@ -111,7 +115,8 @@ def _import_bag(options: argparse.Namespace) -> int:
         raise BagError(f"{options.source}: nothing in it to cut an episode by; see --help for other ways")
     by_hand = options.hand_guiding or not bag.streams["command"]
     who = "hand_guiding" if by_hand else "command"
-    written = foreign.write_episodes(bag, cuts, contract, Path(options.out), who, options.operator)
+    clock = options.clock or RECEIVE
+    written = foreign.write_episodes(bag, cuts, contract, Path(options.out), who, options.operator, clock)
     for topic in bag.left_out:
         print(f"left out: {topic}", file=sys.stderr)
     count = "1 episode" if len(written) == 1 else f"{len(written)} episodes"

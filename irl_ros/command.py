@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -20,7 +21,7 @@ EXIT_CODES = (
     "exit codes: 0 done; 1 ran and failed, or found something wrong; 2 an error of use, told in a sentence; 130 "
     "interrupted, what can be saved is saved; a graph of nodes ends with the code of the node that failed"
 )
-RED = 31
+RED, YELLOW = 31, 33
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,6 +66,8 @@ def run_command(
     command: Callable[[argparse.Namespace], int], options: argparse.Namespace, expected: Iterable[type]
 ) -> int:
     """The command's exit code; `expected` errors are ones of use. Nothing that is raised passes."""
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_where, **_line: f"{paint('warning:', YELLOW, sys.stderr)} {message}\n"
     try:
         return command(options)
     except KeyboardInterrupt:
@@ -80,6 +83,8 @@ def run_command(
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         return _told(f"this should not have happened: {what}. Again with --debug it says where.", FAILED, options)
+    finally:
+        warnings.formatwarning = plain
 
 
 def _told(sentence: str, code: int, options: argparse.Namespace) -> int:

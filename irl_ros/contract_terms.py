@@ -63,6 +63,10 @@ class Topic:
     def latched(self) -> bool:
         return self.max_age is None
 
+    def too_old(self, age: float) -> bool:
+        """Whether a message of `age` [s] no longer says what is: the one rule, for bags and for a policy that drives."""
+        return self.max_age is not None and age > self.max_age
+
 
 @dataclass(frozen=True)
 class Field:

@@ -22,11 +22,11 @@ class Freshness:
 
     def stale_role(self, role: str, ages: Mapping[str, float]) -> str | None:
         """Why this topic's last message cannot be used; None when it can."""
-        age, name, max_age = ages.get(role, math.inf), self._topics[role].name, self._topics[role].max_age
+        age, topic = ages.get(role, math.inf), self._topics[role]
         if not age < math.inf:
-            return f"nothing received on {name}"
-        if max_age is not None and age > max_age:
-            return f"{name} is stale: last message {age:.3f} s ago, at most {max_age:g} s allowed"
+            return f"nothing received on {topic.name}"
+        if topic.too_old(age):
+            return f"{topic.name} is stale: last message {age:.3f} s ago, at most {topic.max_age:g} s allowed"
         return None
 
 

@@ -1,8 +1,7 @@
 """Stamped samples to a fixed rate: which observation belongs to which action.
 
-Time is the recorder's **receive time**, for every topic, never a header's: it needs no agreement between machines'
-clocks, and it is what a policy will meet when it drives. Under simulated time these stamps are floored to the /clock
-period, so that samples with equal stamps are told apart by their order of arrival.
+Time is the recorder's **receive time** unless the bag says otherwise (:mod:`irl_ros.data.clocks`). Under simulated time
+these times are floored to the /clock period, so that samples with equal times are told apart by their order of arrival.
 
 - Tick t lies `t` control periods after tick 0. With commands, tick 0 is the first command, corrected by the median of
   all the commands' offsets to the grid: one late first command must not shift an episode. The idle time before is no
@@ -25,26 +24,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irl_ros import messages
-from irl_ros.contract import Contract
+from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.motion import DifferentialKinematics, asked_action, gripper_action
+from irl_ros.data.clocks import RECEIVE, SECOND, Sample, dated
 from irl_ros.data.episode import Episode, EpisodeError
 
 DEMONSTRATED_BY = ("command", "hand_guiding")
 MINIMUM_PERIODS = 10
 COMMAND_TYPE = "trajectory_msgs/msg/JointTrajectory"
-SECOND = 1_000_000_000
 TOO_FAST = 1.05
 """An action beyond this many allowed steps is clipped and counted."""
 MOST_TOO_FAST = 0.2
 """Share of clipped periods from which on an episode does not show what the demonstrator did."""
-
-
-class Sample(NamedTuple):
-    """One message: receive time [ns], order of arrival over all topics, the decoded message."""
-
-    time: int
-    order: int
-    message: Any
 
 
 class Grid(NamedTuple):
@@ -61,9 +52,16 @@ def align(
     kinematics: DifferentialKinematics,
     demonstrated_by: str = "command",
     success: bool | None = None,
+    clock: str = RECEIVE,
 ) -> Episode:
-    """Samples by role (joint_states, command, …) to an episode of at most the task's horizon. Raises EpisodeError."""
+    """Samples by role (joint_states, command, …) to an episode of at most the task's horizon. Raises EpisodeError.
+
+    Of a bag or of what a recorder has just heard; `clock` as in :func:`irl_ros.data.clocks.dated`.
+    """
     try:
+        commanding = COMMAND_ROLES if demonstrated_by == "command" else ()
+        used = {role: some for role, some in samples.items() if role in (*contract.sources, *commanding)}
+        samples = dated(name, used, contract, clock)
         _check(samples, contract, demonstrated_by)
         if demonstrated_by == "command":
             grid = command_grid(samples, contract)
@@ -136,6 +134,8 @@ def choose(role: str, samples: Mapping[str, Sequence[Sample]], grid: Grid, contr
         new = np.diff(grid.commands, prepend=-1) > 0
         seen = np.searchsorted(orders, arrivals) - 1
         index[:-1][new] = np.minimum(index[:-1], seen)[new]
+        # Where stamps are not in the order of arrival, an older sample is taken rather than time turned back.
+        index = np.minimum.accumulate(index[::-1])[::-1]
     if index[0] < 0:
         raise EpisodeError(f"no {role} before the demonstration begins")
     _check_age(role, grid.ticks - times[index], grid, contract)
@@ -143,14 +143,11 @@ def choose(role: str, samples: Mapping[str, Sequence[Sample]], grid: Grid, contr
 
 
 def _check_age(role: str, age: np.ndarray, grid: Grid, contract: Contract) -> None:
-    limit = contract.topics[role].max_age
-    if limit is None:
-        return
-    worst = int(np.argmax(age))
-    if age[worst] > limit * SECOND:
+    topic, worst = contract.topics[role], int(np.argmax(age))
+    if topic.too_old(age[worst] / SECOND):
         at = (grid.ticks[worst] - grid.ticks[0]) / SECOND
         old = age[worst] / SECOND
-        raise EpisodeError(f"a gap in {role}: {old:.3f} s old at {at:.2f} s, at most {limit:g} s allowed")
+        raise EpisodeError(f"a gap in {role}: {old:.3f} s old at {at:.2f} s, at most {topic.max_age:g} s allowed")
 
 
 def _measured(

@@ -44,7 +44,8 @@ def episode(recording: Recording, contract: Contract, kinematics: Kinematics) ->
     """The recording at the contract's rate; raises EpisodeError, which names the recording and the reason."""
     listing = recording.listing
     check_use(listing, contract)
-    return align(listing.name, recording.samples, contract, kinematics, listing.demonstrated_by, listing.label)
+    how = listing.demonstrated_by, listing.label, listing.clock
+    return align(listing.name, recording.samples, contract, kinematics, *how)
 
 
 def check_use(listing: Listing, contract: Contract) -> None:

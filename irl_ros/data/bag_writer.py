@@ -26,6 +26,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.bag import typestore
+from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError, load_yaml, read_listing, seal
 
 METADATA_VERSION = 8
@@ -124,9 +125,10 @@ class _LiveWriter(Writer):
 
 
 class BagWriter:
-    """One episode's bag, of the recorder's `session`. Ends with :meth:`save`, :meth:`discard` or :meth:`abort`; every failure is a BagError.
+    """One episode's bag. Ends with :meth:`save`, :meth:`discard` or :meth:`abort`; every failure is a BagError.
 
-    `topics` gives the resolved name and the QoS of each of the contract's roles that is recorded.
+    `topics` gives the resolved name and the QoS of each of the contract's roles that is recorded, `session` is the
+    recorder's, `clock` what samples shall be dated by (:mod:`irl_ros.data.clocks`).
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class BagWriter:
         demonstrated_by: str = "command",
         operator: str = "",
         session: str = "",
+        clock: str = RECEIVE,
     ):
         self.final, self.contract = Path(final), contract
         self.partial = partial_directory(self.final)
@@ -147,16 +150,14 @@ class BagWriter:
             self._writer = _LiveWriter(self.partial, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
             self._connections = {role: self._connect(role, name, qos) for role, (name, qos) in topics.items()}
-            self._describe(demonstrated_by, operator, session)
+            self._describe(demonstrated_by=demonstrated_by, operator=operator, session=session, clock=clock)
 
-    def _describe(self, demonstrated_by: str, operator: str, session: str) -> None:
+    def _describe(self, **how: str) -> None:
         self._custom = {
             "contract": json.dumps(self.contract.to_dict()),
             "task": self.contract.task.name,
             "topics": json.dumps(self._names),
-            "demonstrated_by": demonstrated_by,
-            "operator": operator,
-            "session": session,
+            **how,
         }
         path = self.partial / DESCRIPTION
         path.write_text(json.dumps(seal(self._custom)))

@@ -23,6 +23,7 @@ from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import typestore
 from irl_ros.data.bag_writer import BagWriter, usual_qos
+from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError
 from irl_ros.data.recording import next_episode
 
@@ -230,15 +231,24 @@ def _is_number(text: str) -> bool:
 
 
 def write_episodes(
-    bag: Foreign, cuts: Sequence[Cut], contract: Contract, out: Path, demonstrated_by: str, operator: str = ""
+    bag: Foreign,
+    cuts: Sequence[Cut],
+    contract: Contract,
+    out: Path,
+    demonstrated_by: str,
+    operator: str = "",
+    clock: str = RECEIVE,
 ) -> list[Path]:
-    """One bag for each cut, numbered after those in `out`; each begins with the last message of latched topics."""
+    """One bag for each cut, numbered after those in `out`; each begins with the last message of latched topics.
+
+    `clock`: what their samples are dated by when they are read; receive times are kept either way.
+    """
     out = Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     topics = {role: (bag.names[role], bag.qos[role]) for role in bag.names}
     written = []
     for cut in cuts:
-        writer = BagWriter(out / next_episode(out), contract, topics, demonstrated_by, operator)
+        writer = BagWriter(out / next_episode(out), contract, topics, demonstrated_by, operator, clock=clock)
         for time, role, data in _within(bag, cut, contract):
             writer.write(role, data, time)
         written.append(writer.save(cut.label))

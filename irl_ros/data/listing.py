@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from irl_ros.contract import Contract
+from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -42,6 +43,8 @@ class Listing(NamedTuple):
     interrupted: bool
     demonstrated_by: str
     operator: str
+    clock: str
+    """By which samples are dated, one of :data:`irl_ros.data.clocks.CLOCKS`."""
     quality: Mapping[str, Any]
     """What the recorder found, as :meth:`irl_ros.data.quality.Quality.to_dict` gives it; empty where none looked."""
 
@@ -96,6 +99,7 @@ def read_listing(directory: Path | str) -> Listing:
             json.loads(custom["interrupted"]),
             custom["demonstrated_by"],
             custom.get("operator", ""),
+            custom.get("clock", RECEIVE),
             dict(json.loads(custom.get("quality", "{}"))),
         )
     except KeyError as missing:

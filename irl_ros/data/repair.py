@@ -24,6 +24,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.bag import read_bag
 from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
+from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.listing import DIGEST, BagError, check_seal, is_bag, load_yaml
 from irl_ros.data.recording import unfinished
@@ -31,6 +32,8 @@ from irl_ros.data.recording import unfinished
 BROKEN = ".broken"
 """Ends the hidden name of a killed recording that has been repaired."""
 REPAIRED = "_repaired"
+HOW = ("demonstrated_by", "operator", "session", "clock")
+"""What a bag says of how it was recorded, beside contract and topics."""
 _DAMAGE = (McapError, struct.error, KeyError, ValueError, OSError, MemoryError, OverflowError)
 """What reading damaged bytes ends in."""
 
@@ -121,15 +124,15 @@ def _destination(source: Path) -> tuple[Path, Path]:
 
 
 def _description(source: Path, repeated: list[str]) -> dict[str, str]:
-    """Contract, topics, demonstrated_by, operator and session of a recording, as its writer noted them: beside the file, or in
-    it, of which `repeated` is what was found."""
+    """Contract, topics and HOW of a recording, as its writer noted them: beside the file, or in it, of which `repeated`
+    is what was found."""
     said = []
     for read in (_noted, _metadata, *(partial(_custom, text) for text in repeated)):
         try:
             found = read(source)
             check_seal(found)
-            described = {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
-            return {**described, "session": str(found.get("session", ""))}
+            needed = {key: str(found[key]) for key in ("contract", "topics", "demonstrated_by", "operator")}
+            return {"session": "", "clock": RECEIVE, **{key: str(found[key]) for key in HOW if key in found}, **needed}
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             said.append(repr(error))
     raise BagError(
@@ -197,8 +200,7 @@ def _write(final: Path, described: dict[str, str], found: _Found) -> tuple[Path,
         raise BagError(f"{final}: its contract and topics cannot be read: {error!r}") from None
     by_topic = {channel.topic: channel for channel in found.channels.values()}
     topics = {role: (name, _qos(by_topic.get(name), contract, role)) for role, name in names.items()}
-    who = (described[key] for key in ("demonstrated_by", "operator", "session"))
-    bag = BagWriter(final, contract, topics, *who)
+    bag = BagWriter(final, contract, topics, **{key: described[key] for key in HOW})
     # The writer numbers channels from 1 in the order of its topics; the chunk that says so may be the one that is lost.
     roles = dict(enumerate(names, start=1))
     for message in found.messages:
