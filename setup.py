@@ -25,7 +25,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/irl_ros"]),
         ("share/irl_ros", ["package.xml"]),
         ("share/irl_ros/launch", glob("launch/*.launch.py")),
-        ("share/irl_ros/config", glob("config/*.yaml")),
+        ("share/irl_ros/config", [*glob("config/*.yaml"), *glob("config/*.rviz"), *glob("config/*.json")]),
         ("share/irl_ros/config/security", glob("config/security/*.xml")),
         ("share/irl_ros/config/robots", glob("config/robots/*.yaml")),
         ("share/irl_ros/config/tasks", glob("config/tasks/*.yaml")),

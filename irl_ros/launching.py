@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
@@ -18,8 +19,10 @@ from launch.events import Shutdown, matches_action
 from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node as LaunchNode
+from launch_ros.parameter_descriptions import ParameterValue
 
-from irl_ros.bringup import ENVIRONMENT, GRAPHS, Node, Recipe, Stage, write_parameters
+from irl_ros.bringup import ENVIRONMENT, GRAPHS, Graph, Node, Recipe, Stage, write_parameters
+from irl_ros.contract import load_robot
 
 
 class StageError(RuntimeError):
@@ -45,7 +48,28 @@ def _start(context: LaunchContext, recipe: Recipe) -> list[Action]:
     values = {name: LaunchConfiguration(name).perform(context) for name in recipe.options}
     directory = Path(tempfile.mkdtemp(prefix="irl_ros_"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return _stage_actions(recipe.graph(**values).stages, directory)
+    graph = recipe.graph(**values)
+    return [*_state_publisher(graph), *_stage_actions(graph.stages, directory)]
+
+
+def _state_publisher(graph: Graph) -> list[Action]:
+    """Transforms of a simulated arm's links, for RViz, where robot_state_publisher is installed; a real arm's driver
+    brings its own."""
+    arm = next((node for stage in graph.stages for node in stage.nodes if node.executable == "arm_sim"), None)
+    try:
+        get_package_prefix("robot_state_publisher")
+    except (PackageNotFoundError, OSError):  # the latter: no workspace is sourced
+        arm = None
+    if arm is None:
+        return []
+    urdf = load_robot(str(arm.parameters["robot"])).urdf_path().read_text()
+    parameters = {"robot_description": ParameterValue(urdf, value_type=str), "use_sim_time": True}
+    name = "robot_state_publisher"
+    # Its own robot_description would be a second one beside the arm's.
+    remappings = [("robot_description", f"{name}/robot_description")]
+    return [
+        LaunchNode(package=name, executable=name, namespace=arm.namespace, parameters=[parameters], remappings=remappings)
+    ]
 
 
 def _stage_actions(stages: tuple[Stage, ...], directory: Path) -> list[Action]:

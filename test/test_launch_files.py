@@ -15,6 +15,7 @@ pytest.importorskip("launch_ros", reason="launch files need a ROS 2 distribution
 from launch import LaunchContext  # noqa: E402
 from launch.actions import DeclareLaunchArgument, OpaqueFunction  # noqa: E402
 
+from irl_ros import launching  # noqa: E402
 from irl_ros.bringup import GRAPHS  # noqa: E402
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "launch").glob("*.launch.py"))
@@ -109,3 +110,20 @@ def test_ros2_launch_names_a_wrong_option():
         output, _ = launched.communicate(timeout=30)
     assert launched.returncode == 1
     assert "option seed: 'one' is not a number" in output
+
+
+@pytest.mark.parametrize("simulate, installed", [("true", True), ("false", True), ("true", False)])
+def test_a_simulated_arm_gets_transforms_where_their_publisher_is_installed(tmp_path, monkeypatch, simulate, installed):
+    marker = tmp_path / "share/ament_index/resource_index/packages/robot_state_publisher"
+    marker.parent.mkdir(parents=True)
+    if installed:
+        marker.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))  # the index's own way of finding what is installed
+    values = {"robot": "iiwa", "teleop": "scripted", "simulate": simulate, "namespace": "left"}
+    started = launching._state_publisher(GRAPHS["record"].graph(**values))
+    assert len(started) == (installed and simulate == "true")
+    for node in started:
+        assert node.node_package == "robot_state_publisher"
+        (parameters,) = node._Node__parameters
+        description = {"".join(p.text for p in name): value for name, value in parameters.items()}
+        assert "lbr_iiwa_joint_7" in description["robot_description"].evaluate(LaunchContext())

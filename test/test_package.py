@@ -111,7 +111,7 @@ def test_wheel_holds_the_robots_of_its_own(wheel):
 
 def test_wheel_holds_config_launch_files_and_marker(wheel):
     share = "irl_ros-{}.data/data/share/".format(SETUP["version"])
-    for pattern in ("config/*.yaml", "config/*/*.yaml", "launch/*.launch.py", "package.xml"):
+    for pattern in ("config/*.yaml", "config/*.rviz", "config/*.json", "config/*/*.yaml", "launch/*.launch.py", "package.xml"):
         for path in ROOT.glob(pattern):
             assert f"{share}irl_ros/{path.relative_to(ROOT)}" in wheel
     assert f"{share}ament_index/resource_index/packages/irl_ros" in wheel

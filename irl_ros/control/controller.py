@@ -9,7 +9,7 @@ import numpy as np
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.contract import Contract
 from irl_ros.kinematics import Kinematics
-from irl_ros.models.demonstrated import DemonstratedReturns
+from irl_ros.models.demonstrated import PATHS, DemonstratedReturns
 from irl_ros.models.features import Features
 from irl_ros.models.inference import policy_from_arrays, reward_from_arrays
 from irl_ros.models.likeness import Likeness, LikenessError
@@ -32,6 +32,8 @@ class Controller:
             self._reward = reward_from_arrays(learned, self.contract) if learned else None
             self._likeness = Likeness.from_arrays(checkpoint.likeness_arrays)
             self.demonstrated = DemonstratedReturns(checkpoint.likeness_arrays)
+            self.demonstrated_paths: np.ndarray = _paths(checkpoint.likeness_arrays.get(PATHS, np.zeros((0, 0, 3))))
+            """End effector positions [m] along a few demonstrations, shape (N, P, 3); N = 0 in an older checkpoint."""
         except (KeyError, LikenessError) as error:
             raise CheckpointError(f"the checkpoint's arrays are incomplete: {error}") from None
         except ValueError as error:
@@ -82,3 +84,9 @@ class Controller:
                 f"the checkpoint's networks do not fit its contract: action of shape {action.shape} for "
                 f"{self.contract.action_size} actions, values {results}"
             )
+
+
+def _paths(array: np.ndarray) -> np.ndarray:
+    if array.ndim != 3 or array.shape[2] != 3 or not np.isfinite(array).all():
+        raise ValueError(f"{PATHS}: finite positions of shape (N, P, 3) are needed, not {array.shape}")
+    return array

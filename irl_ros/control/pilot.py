@@ -79,10 +79,12 @@ class Pilot:
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
         self.inputs = Inputs(controller.contract)
         self.gate = Gate(controller.contract, kinematics or controller.kinematics, safety)
+        self.safety = safety
         self._caution, self._dry, self._lock = caution, dry, threading.Lock()
         self._takeover_age = max(TAKEOVER_AGE, TAKEOVER_PERIODS * controller.contract.task.period)
         self._executed: tuple[np.ndarray, np.ndarray] | None = None
-        self._return, self._ticked, self._step, self._likeness = 0.0, -math.inf, 0, LIKE
+        self._return, self._ticked, self.step, self._likeness = 0.0, -math.inf, 0, LIKE
+        """`step`: control periods since enable."""
         self._wish: Wish | None = None
         self.taken_over = False
         """Whether a human leads."""
@@ -100,7 +102,7 @@ class Pilot:
             opening = self.inputs.measured.get("gripper_opening")
             known = None if opening is None else float(opening[0])
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now), known)
-            self._executed, self._return, self._ticked, self._step = None, 0.0, now, 0
+            self._executed, self._return, self._ticked, self.step = None, 0.0, now, 0
             self._likeness = LIKE
             self.taken_over = False
             if self._caution is not None:
@@ -159,7 +161,7 @@ class Pilot:
         observation = self.controller.observe(self.inputs.measured)
         armed, executed = self.gate.armed, self._executed
         if armed:
-            wish, step, self._step = self._wanted(self._ticked), self._step, self._step + 1
+            wish, step, self.step = self._wanted(self._ticked), self.step, self.step + 1
             led = wish is not None or self.taken_over
             wanted = wish if led else self.controller.act(observation, step)
             self._command(observation, wanted, self._pace(wish), clock)

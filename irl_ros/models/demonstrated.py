@@ -1,18 +1,23 @@
-"""Yardsticks for a policy at work, kept in the checkpoint: the demonstrations' states, and what they earn by the
-learned reward."""
+"""What a policy at work is held against, kept in the checkpoint: the demonstrations' states, what they earn by the
+learned reward, and where their end effectors went."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from irl_ros.data.episode import Demonstrations
+from irl_ros.contract import Contract
+from irl_ros.data.episode import Demonstrations, Episode
+from irl_ros.kinematics import Kinematics
 from irl_ros.models import likeness
 from irl_ros.models.features import Features
 from irl_ros.models.inference import reward_from_arrays
 
 KEY = "demonstrated_returns"
+PATHS = "demonstrated_paths"
+MOST_PATHS, PATH_POINTS = 10, 25
+"""Of all demonstrations so many are shown to an operator, by so many points each."""
 MOST = 200
 """Demonstrations that yardsticks are made of, spread over all: at every tick a policy's state is compared with all
 their states."""
@@ -20,17 +25,38 @@ Reward = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
 def yardsticks(demonstrations: Demonstrations, reward_arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays for a checkpoint: :func:`irl_ros.models.likeness.calibrate`'s and :func:`demonstrated_returns`'."""
+    """Arrays for a checkpoint: :func:`irl_ros.models.likeness.calibrate`'s, :func:`demonstrated_returns`' and
+    :func:`demonstrated_paths`'."""
     contract = demonstrations.contract
     inputs = Features(contract, contract.task.policy_inputs)
     reward = reward_from_arrays(reward_arrays, contract) if reward_arrays else None
-    count = len(demonstrations)
-    places = np.linspace(0, count - 1, min(count, MOST)).round().astype(int).tolist()
-    shown = [demonstrations.episodes[k] for k in places]
+    shown = _spread(demonstrations, MOST)
     return {
         **likeness.calibrate([inputs(e.observations) for e in shown]),
         **demonstrated_returns(reward, [(e.observations, e.actions) for e in shown]),
+        **demonstrated_paths(contract, _spread(demonstrations, MOST_PATHS)),
     }
+
+
+def demonstrated_paths(contract: Contract, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
+    """End effector positions [m] in the base frame along each episode, shape (N, PATH_POINTS, 3); nothing for an env
+    that is no arm."""
+    if contract.robot is None or "joint_position" not in contract.slices:
+        return {}
+    kinematics = Kinematics(contract.robot)
+    joints = [contract.field(e.observations, "joint_position") for e in episodes]
+    thinned = [rows[_places(len(rows), PATH_POINTS)] for rows in joints]
+    return {PATHS: np.array([[kinematics.position(q) for q in rows] for rows in thinned])}
+
+
+def _spread(demonstrations: Demonstrations, most: int) -> list[Episode]:
+    """At most so many, spread over all."""
+    count = len(demonstrations)
+    return [demonstrations.episodes[k] for k in _places(count, min(count, most)).tolist()]
+
+
+def _places(count: int, chosen: int) -> np.ndarray:
+    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def demonstrated_returns(

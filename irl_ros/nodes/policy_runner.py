@@ -132,7 +132,7 @@ class PolicyRunner(LifecycleNode):
             self._contract, settings.command_interface, settings.velocity_timeout, self._publisher
         )
         self._actions = self._publisher(Float64MultiArray, "~/action", RELIABLE)
-        self._scoreboard = Scoreboard(self._pilot.controller, self._publisher)
+        self._scoreboard = Scoreboard(self._pilot, self._publisher)
         self._human = Human(
             self._contract, self._pilot, self._output.dry, self._publisher, self._subscribe, self._refused
         )
