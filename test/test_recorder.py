@@ -17,7 +17,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rosbags.rosbag2 import Reader
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -25,7 +25,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from irl_ros import messages
 from irl_ros.contract import Contract, share_directory
 from irl_ros.motion import target_trajectory
-from irl_ros.data.bag import read_bag
+from irl_ros.data.bag import read_bag, typestore
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.manifest import SESSIONS
@@ -427,3 +427,35 @@ def test_a_simulated_demonstration_is_stamped_by_its_arrival(tmp_path: Path) -> 
     late = np.array([s.time / 1e9 - messages.stamp_seconds(s.message.header.stamp) for s in states])
     # A joint state is published right after the tick of /clock that it belongs to.
     assert late.min() > -1e-9 and np.median(late) < 1 / 60
+
+
+def test_what_a_task_records_beside_its_observation_is_kept_raw_and_may_be_absent(tmp_path: Path, patient: Path) -> None:
+    task = tmp_path / "reach.yaml"
+    also = "recording:\n  also:\n"
+    for role, kind in (("camera", "CompressedImage"), ("stick", "Joy")):
+        also += f"    {role}: {{name: {role}/topic, type: sensor_msgs/msg/{kind}, max_age: 1.0}}\n"
+    task.write_text((share_directory() / "config/tasks/reach.yaml").read_text() + also)
+    images = [bytes(np.random.default_rng(k).integers(0, 256, 40_000, dtype=np.uint8)) for k in range(10)]
+    options = {"robot": patient, "task": task, "out": tmp_path / "out", "demonstrated_by": "hand_guiding"}
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, **options) as recorder,
+        dds.client(domain) as client,
+        robot(client),
+    ):
+        camera = client.publisher(CompressedImage, "camera/topic", dds.SENSOR)
+        start(client)
+        for data in images:
+            camera.publish(CompressedImage(format="jpeg", data=data))
+            end = time.monotonic() + 0.1
+            client.wait(lambda: time.monotonic() > end, "the next image")
+        assert trigger(client, "stop").success
+    assert "camera 10 at" in recorder.output and "stick 0" in recorder.output
+    with Reader(tmp_path / "out" / "episode_0000") as reader:
+        [connection] = [c for c in reader.connections if c.topic == "/camera/topic"]
+        assert connection.ext.offered_qos_profiles[0].reliability.name == "BEST_EFFORT"
+        raw = [data for _, _, data in reader.messages([connection])]
+    kept = [typestore().deserialize_cdr(data, "sensor_msgs/msg/CompressedImage") for data in raw]
+    assert [message.data.tobytes() for message in kept] == images
+    [episode] = load_demonstrations(tmp_path / "out", Contract.load(str(patient), "reach"))[0]
+    assert episode.observations.shape[1] == CONTRACT.observation_size

@@ -123,7 +123,7 @@ def check_seal(custom: Mapping[str, str]) -> None:
 
 def load_yaml(text: str) -> Any:
     """Plain types from YAML; raises yaml.YAMLError."""
-    return yaml.load(text, _LOADER)
+    return yaml.load(text, _LOADER)  # a SafeLoader either way
 
 
 @lru_cache(maxsize=64)

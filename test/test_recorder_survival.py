@@ -1,0 +1,186 @@
+"""The recorder is killed, or its disk fills up or turns read-only: earlier episodes are intact, nothing looks saved that is not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dds
+import numpy as np
+import pytest
+from rig import Stalls
+from std_srvs.srv import Trigger
+from test_recorder import CONTRACT, RECORDER, FakeRobot, names, patient, robot, start, trigger  # noqa: F401
+
+from irl_ros import messages
+from irl_ros.data.bag import read_bag
+from irl_ros.data.repair import repair_directory
+
+MOST_LOST = 2.0
+"""[s] of the episode that was being recorded."""
+TOLD = 1.0
+"""[s] from the first write that fails to the report."""
+
+
+def attempt(client: dds.Client, node: dds.Process, name: str) -> bool:
+    """Whether a request succeeded; the recorder may die meanwhile."""
+    caller = client.node.create_client(Trigger, f"demo_recorder/{name}")
+    try:
+        client.wait(lambda: caller.service_is_ready() or node.returncode is not None, f"the service {name}")
+        future = caller.call_async(Trigger.Request())
+        client.wait(lambda: future.done() or node.returncode is not None, f"an answer to {name}")
+        return future.done() and future.result().success
+    finally:
+        client.node.destroy_client(caller)
+
+
+def record_until(client: dds.Client, node: dds.Process, rng: np.random.Generator) -> None:
+    """Episodes of up to a second, one after the other, until the recorder is gone."""
+    while node.returncode is None:
+        attempt(client, node, "start")
+        end = time.monotonic() + rng.uniform(0.1, 1.0)
+        client.wait(lambda: time.monotonic() > end or node.returncode is not None, "some of an episode")
+        attempt(client, node, "stop")
+
+
+def last_sent(directory: Path) -> float:
+    """When the last joint state of a bag was sent [s]; it says so itself."""
+    return messages.stamp_seconds(read_bag(directory).samples["joint_states"][-1].message.header.stamp)
+
+
+def killed_at_random(tmp_path: Path, patient: Path, kills: int, longest: float) -> None:  # noqa: F811
+    """Each recorder goes on in the same directory, where the one before was killed."""
+    rng = np.random.default_rng(0)
+    unfinished = 0
+    for k in range(kills):
+        before = {name: list(content(tmp_path / name)) for name in names(tmp_path)}
+        with dds.domain() as domain, dds.client(domain) as client, robot(client) as fake:
+            fake.commanding = True
+            with dds.process(RECORDER, domain, robot=patient, out=tmp_path) as node:
+                start(client)
+                killer = threading.Timer(rng.uniform(0.0, longest), os.kill, (node.pid, signal.SIGKILL))
+                killer.start()
+                record_until(client, node, rng)
+                killed = time.time()
+                killer.join()
+        for name, was in before.items():
+            assert list(content(tmp_path / name)) == was, "earlier episodes are intact"
+        for name in set(names(tmp_path)) - set(before):
+            if not name.startswith("."):
+                assert not read_bag(tmp_path / name).listing.interrupted
+        partial = [tmp_path / name for name in names(tmp_path) if name.endswith(".partial")]
+        unfinished += len(partial)
+        repaired, hopeless = repair_directory(tmp_path)
+        assert len(partial) == len(repaired) + len(hopeless) <= 1
+        for found in repaired:
+            assert read_bag(found.bag).listing.interrupted
+            assert killed - last_sent(found.bag) < MOST_LOST
+        for reason in hopeless:  # killed before anything of it had reached the disk
+            assert "no message in it is intact" in reason and time.time() - killed < MOST_LOST + 1.0
+            for path in partial:
+                path.rename(tmp_path / f".gone_{k}")
+    assert unfinished > 0
+
+
+def content(directory: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+
+
+def test_killed_at_a_random_moment_it_loses_two_seconds_at_most(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+    killed_at_random(tmp_path, patient, kills=2, longest=2.0)
+
+
+@pytest.mark.full
+def test_killed_at_twenty_random_moments(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+    killed_at_random(tmp_path, patient, kills=20, longest=5.0)
+
+
+@contextlib.contextmanager
+def small_disk(where: Path, megabytes: int) -> Iterator[Callable[..., None]]:
+    """A file system of its own; gives a function that mounts it again with other options."""
+    where.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", where]).returncode:
+        pytest.skip("a small file system can be mounted by root alone")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", where], check=True)
+    finally:
+        subprocess.run(["umount", "-l", where], check=True)
+
+
+def fill(directory: Path, left: int = 0) -> None:
+    """Write until `left` bytes are free."""
+    with (directory / "filler").open("wb", buffering=0) as filler:
+        with contextlib.suppress(OSError):
+            while (free := os.statvfs(directory)).f_bavail * free.f_frsize > left:
+                filler.write(bytes(min(1 << 16, free.f_bavail * free.f_frsize - left)))
+
+
+def test_a_full_disk_stops_the_recording_at_once_and_says_so(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+    stalls = Stalls()
+    with (
+        small_disk(tmp_path / "disk", 4) as _,
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, robot=patient, out=tmp_path / "disk", minimum_free=0.0) as node,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        fake.commanding = True
+        start(client)
+        end = time.monotonic() + 0.7
+        client.wait(lambda: time.monotonic() > end, "an episode that is whole, as far as the disk goes")
+        assert trigger(client, "stop").success and start(client) == "episode_0001"
+        fill(tmp_path / "disk")
+        stalls.reset()
+        full = time.monotonic()
+        client.wait(lambda: "RECORDING FAILED" in node.output, "the report")
+        took = time.monotonic() - full
+        assert took < TOLD + stalls.worst, f"told after {took:.2f} s, stalls of {stalls.worst:.2f} s"
+        assert node.wait() == 1
+        assert "episode_0001 is not saved: cannot write" in node.output and "Traceback" not in node.output
+        assert names(tmp_path / "disk") == [".episode_0001.partial", "episode_0000", "filler"]
+        assert len(read_bag(tmp_path / "disk" / "episode_0000").samples["joint_states"]) > 10
+    stalls.close()
+
+
+def test_a_disk_that_turns_read_only_is_told_and_ends_it(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+    disk = tmp_path / "disk"
+    with small_disk(disk, 4) as remount, dds.domain() as domain, dds.client(domain) as client, robot(client):
+        parameters = {"robot": patient, "out": disk, "demonstrated_by": "hand_guiding", "minimum_free": 0.0}
+        with dds.process(RECORDER, domain, **parameters) as node:
+            start(client)
+            assert trigger(client, "discard").success
+            remount("ro")
+            answer = trigger(client, "start")
+            assert not answer.success and "Read-only file system" in answer.message
+            assert node.wait() == 1 and "RECORDING FAILED" in node.output
+        with dds.process(RECORDER, domain, **parameters) as node:
+            assert node.wait() == 2 and "error: cannot write" in node.output and "Traceback" not in node.output
+        assert names(disk) == []
+
+
+def test_little_room_keeps_what_there_is_and_refuses_more(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+    disk = tmp_path / "disk"
+    with (
+        small_disk(disk, 8) as _,
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, robot=patient, out=disk, minimum_free=4.0) as node,
+        dds.client(domain) as client,
+        robot(client),
+    ):
+        start(client)
+        fill(disk, left=3_000_000)
+        client.wait(lambda: "THE DISK IS NEARLY FULL" in node.output, "the warning")
+        assert read_bag(disk / "episode_0000").listing.interrupted
+        refusal = trigger(client, "start")
+        assert not refusal.success and "minimum_free is 4 MB" in refusal.message
+        (disk / "filler").unlink()
+        assert start(client) == "episode_0001"
+        assert trigger(client, "discard").success and node.stop() == 0
