@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from irl_ros.data import catalogue
 from irl_ros.data.episode import EpisodeError
-from irl_ros.data.listing import read_listing
+
+LABELS = {True: "success", False: "failure", None: "-"}
+MOST_DRAWN = 60
+"""Episodes in a picture; of more, these are spread over all."""
 
 
 def add_commands(commands: Any, add: Any) -> None:
@@ -43,52 +48,64 @@ def _add(commands: Any, add: Any, name: str, help: str) -> argparse.ArgumentPars
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    entries = catalogue.catalogue(Path(options.directory))
+    directory = Path(options.directory)
+    entries = catalogue.catalogue(directory)
     if options.json:
-        print(json.dumps([_as_dict(entry) for entry in entries], indent=1))
+        print(json.dumps([entry.to_dict() for entry in entries], indent=1))
     else:
         print(_table(entries))
     if options.pictures:
-        for path in _pictures(entries, Path(options.directory), Path(options.pictures)):
+        for path in _pictures(entries, directory, Path(options.pictures)):
             print(f"picture: {path}", file=sys.stderr)
     return 0 if any(not entry.problem for entry in entries) else 1
-
-
-def _as_dict(entry: catalogue.Entry) -> dict[str, Any]:
-    streams = {role: stream._asdict() for role, stream in entry.streams.items()}
-    return {**entry._asdict(), "streams": streams, "episode": None if entry.episode is None else len(entry.episode)}
 
 
 def _table(entries: list[catalogue.Entry]) -> str:
     """Columns as wide as what stands in them; a topic that is latched has no rate to show."""
     roles = list(dict.fromkeys(r for entry in entries for r, stream in entry.streams.items() if stream.count > 1))
-    head = ["episode", "label", "seconds", "periods", *(f"{role} [Hz]" for role in roles), "longest gap [s]", "used"]
-    rows = [head, *(_row(entry, roles) for entry in entries)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    columns = ["episode", "label", "seconds", "periods", "clipped", *(f"{role} [Hz]" for role in roles)]
+    rows = [[*columns, "longest gap [s]", "lost", "by", "used"], *(_row(entry, roles) for entry in entries)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    notes = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
     usable = sum(not entry.problem for entry in entries)
-    return "\n".join([*lines, f"{usable} of {len(entries)} episodes are usable"])
+    return "\n".join([*lines, *notes, f"{usable} of {len(entries)} episodes are usable"])
 
 
 def _row(entry: catalogue.Entry, roles: list[str]) -> list[str]:
-    labels = {True: "success", False: "failure", None: "-"}
+    streams, aligned = entry.streams.values(), entry.periods is not None
     rates = [f"{entry.streams[r].rate:.0f}" if r in entry.streams else "-" for r in roles]
-    gap = max((s.longest_gap for s in entry.streams.values()), default=0.0)
-    periods = "-" if entry.episode is None else str(len(entry.episode))
-    used = f"no: {entry.problem}" if entry.problem else "yes"
-    return [entry.name, labels[entry.label], f"{entry.duration:.1f}", periods, *rates, f"{gap:.3f}", used]
+    gap = max((s.longest_gap for s in streams), default=0.0)
+    counted = [s.lost for s in streams if s.lost is not None]
+    return [
+        entry.name,
+        LABELS[entry.label],
+        f"{entry.duration:.1f}",
+        *((str(entry.periods), str(entry.clipped)) if aligned else ("-", "-")),
+        *rates,
+        f"{gap:.3f}",
+        str(sum(counted)) if counted else "-",
+        entry.operator or "-",
+        f"no: {entry.problem}" if entry.problem else "yes",
+    ]
 
 
 def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> list[Path]:
-    from irl_ros.report.episodes import joint_curves, paths_of
+    from irl_ros.report.episodes import joints_of, paths_of
 
-    shown = [entry.episode for entry in entries if entry.episode is not None]
-    if not shown:
-        raise EpisodeError(f"no usable episode in {data} to draw")
-    first = next(entry.name for entry in entries if entry.episode is not None)
-    contract = read_listing(data / first).contract
+    drawable = [entry.name for entry in entries if entry.periods is not None]
+    if not drawable:
+        raise EpisodeError(f"no episode in {data} that can be drawn")
+    places = np.linspace(0, len(drawable) - 1, min(len(drawable), MOST_DRAWN)).round().astype(int)
+    shown = list(catalogue.aligned_episodes(data, {drawable[k] for k in places}))
+    if len(shown) < len(drawable):
+        print(f"drawn: {len(shown)} of {len(drawable)} episodes, spread over all", file=sys.stderr)
+    contract = shown[0][0]
+    said = {True: "success", False: "failure", None: "not labelled"}
+    groups = {told: [e for _, e in shown if e.success is label] for label, told in said.items()}
+    groups = {told: some for told, some in groups.items() if some}
     directory.mkdir(parents=True, exist_ok=True)
-    drawn = {"paths": paths_of(shown, contract), "joints": joint_curves(shown, contract)}
+    drawn = {"paths": paths_of(groups, contract), "joints": joints_of(groups, contract)}
     for name, figure in drawn.items():
         figure.savefig(directory / f"{name}.png")
     return [directory / f"{name}.png" for name in drawn]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
 from irl_ros.cli import main
 from irl_ros.data.bag import read_bag
-from irl_ros.data.catalogue import catalogue
+from irl_ros.data.bag_writer import BagWriter
+from irl_ros.data.catalogue import aligned_episodes, catalogue
+from irl_ros.data.clocks import SECOND
 from irl_ros.data.dataset import load_demonstrations
-from test_bag import damage, write
+from test_bag import CONTRACT, HOME, START, TOPICS, damage, goal_pose, joint_state, write
+
+QUALITY = {"streams": {"joint_states": {"lost": 3, "numbered": True}, "command": {"lost": 0, "numbered": False}}}
 
 
 @pytest.fixture
@@ -47,7 +52,40 @@ def test_the_figures_are_those_of_the_bag(data: Path, capsys):
     assert entry["streams"]["joint_states"]["count"] == 150 and entry["streams"]["command"]["count"] == 30
     assert entry["streams"]["joint_states"]["rate"] == pytest.approx(100.0)
     assert entry["streams"]["command"]["longest_gap"] == pytest.approx(0.05)
-    assert entry["duration"] == pytest.approx(1.49) and entry["label"] is True and entry["episode"] == 29
+    assert entry["duration"] == pytest.approx(1.49) and entry["label"] is True and entry["periods"] == 29
+
+
+def test_what_cannot_be_used_can_still_be_looked_at(data: Path, tmp_path: Path, capsys):
+    write(data, "episode_0005", 30, interrupted=True, label=None, operator="Ada", quality=QUALITY)
+    assert main(["inspect", str(data), "--pictures", str(tmp_path / "pictures")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in said[1:-1]] == ["success", "success", "-", "failure", "success", "-"]
+    last = said[-2].split()
+    assert last[4] == "0" and "29" in last and "Ada" in last and "3" in last, "periods, clipped, operator, lost"
+    shown = list(aligned_episodes(data, {f"episode_{k:04d}" for k in (2, 3, 5)}))
+    assert [(contract, e.success) for contract, e in shown] == [(CONTRACT, None), (CONTRACT, False), (CONTRACT, None)]
+
+
+def test_clocks_that_drift_are_noted_beside_the_table(tmp_path: Path, capsys):
+    """joint_state() is stamped from zero on, so that its stamps run with the receive times; here they stand still."""
+    bag = BagWriter(tmp_path / "episode_0000", CONTRACT, TOPICS, "hand_guiding")
+    bag.write("goal_pose", goal_pose(), START)
+    for k in range(100):
+        bag.write("joint_states", joint_state(HOME, 1.0 + 0.5 * k / 100), START + k * SECOND // 100)
+    bag.save(label=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].endswith("yes") and said[2].startswith("episode_0000: joint_states: stamps and receive times drift")
+
+
+def test_a_picture_of_many_shows_some_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr("irl_ros.cli_data.MOST_DRAWN", 2)
+    for k in range(3):
+        write(tmp_path / "data", f"episode_{k:04d}", 12)
+    assert main(["inspect", str(tmp_path / "data"), "--pictures", str(tmp_path / "pictures")]) == 0
+    assert "drawn: 2 of 3 episodes" in capsys.readouterr().err
 
 
 def test_a_label_decides_what_is_learned_from(data: Path, capsys):

@@ -42,8 +42,13 @@ def typestore() -> Typestore:
 
 def episode(recording: Recording, contract: Contract, kinematics: Kinematics) -> Episode:
     """The recording at the contract's rate; raises EpisodeError, which names the recording and the reason."""
+    check_use(recording.listing, contract)
+    return aligned(recording, contract, kinematics)
+
+
+def aligned(recording: Recording, contract: Contract, kinematics: Kinematics) -> Episode:
+    """As :func:`episode`, whatever label and quality say of it: for looking at."""
     listing = recording.listing
-    check_use(listing, contract)
     how = listing.demonstrated_by, listing.label, listing.clock
     return align(listing.name, recording.samples, contract, kinematics, *how)
 

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
-from irl_ros.contract import did_you_mean
-from irl_ros.data.alignment import SECOND, Sample
-from irl_ros.data.bag import Recording, episode, read_bag
+from irl_ros.contract import Contract, did_you_mean
+from irl_ros.data.bag import Recording, aligned, read_bag
 from irl_ros.data.bag_writer import set_label
+from irl_ros.data.clocks import SECOND, ClockWarning, Sample
 from irl_ros.data.episode import Episode, EpisodeError
-from irl_ros.data.listing import BagError, bags, is_bag
+from irl_ros.data.listing import BagError, Listing, bags, is_bag
 from irl_ros.data.recording import DROPPED
 from irl_ros.kinematics import Kinematics
 
 
 class Stream(NamedTuple):
-    """One topic of an episode: messages, their mean rate [Hz] and the longest time between two [s]."""
+    """One topic of an episode: messages, their mean rate [Hz], the longest time between two [s], and how many the
+    recorder knows to be lost; None where nobody counted."""
 
     count: int
     rate: float
     longest_gap: float
+    lost: int | None
 
 
 class Entry(NamedTuple):
@@ -33,32 +38,77 @@ class Entry(NamedTuple):
 
     name: str
     label: bool | None
+    operator: str
     problem: str
+    notes: tuple[str, ...]
+    """What is worth knowing although it is used: clocks that drift, for one."""
     duration: float
     """[s] from the first message to the last."""
+    periods: int | None
+    """At the contract's rate; None where it cannot be aligned."""
+    clipped: int
+    """Of these, how many asked for more than the task allows."""
     streams: dict[str, Stream]
-    episode: Episode | None
-    """At the contract's rate, where it is usable."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**self._asdict(), "streams": {role: stream._asdict() for role, stream in self.streams.items()}}
 
 
 def catalogue(directory: Path) -> list[Entry]:
-    """Every episode in `directory`, in name order; each is held against its own contract. Raises EpisodeError."""
+    """Every episode in `directory`, in name order; each is held against its own contract. Raises EpisodeError.
+
+    One is in memory at a time.
+    """
     kinematics: dict[str, Kinematics] = {}
-    return [_entry(path, kinematics) for path in bags(directory)]
+    shown = tqdm(bags(directory), desc="episodes", file=sys.stderr, disable=None, mininterval=1.0, dynamic_ncols=True)
+    return [_entry(path, kinematics) for path in shown]
+
+
+def aligned_episodes(directory: Path, names: Collection[str]) -> Iterator[tuple[Contract, Episode]]:
+    """Those of `names` that can be aligned, whatever their labels, each under its own contract."""
+    kinematics: dict[str, Kinematics] = {}
+    for path in bags(directory):
+        if path.name in names:
+            recording = read_bag(path)
+            contract = recording.listing.contract
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ClockWarning)  # told already by the catalogue
+                yield contract, aligned(recording, contract, _kinematics(recording, kinematics))
 
 
 def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
     try:
         recording = read_bag(path)
     except BagError as error:
-        return Entry(path.name, None, f"{error}; `irl_ros repair` may help", 0.0, {}, None)
-    problem, usable = "", None
-    try:
-        usable = episode(recording, recording.listing.contract, _kinematics(recording, kinematics))
-    except EpisodeError as error:
-        problem = str(error).removeprefix(f"episode {path.name}: ")
-    streams = {role: _stream(samples) for role, samples in recording.samples.items()}
-    return Entry(path.name, recording.listing.label, problem, _duration(recording), streams, usable)
+        return Entry(path.name, None, "", f"{error}; `irl_ros repair` may help", (), 0.0, None, 0, {})
+    listing, problem, found = recording.listing, recording.listing.refusal, None
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", ClockWarning)
+        try:
+            found = aligned(recording, listing.contract, _kinematics(recording, kinematics))
+        except EpisodeError as error:
+            problem = problem or _short(error, path)
+    return Entry(
+        path.name,
+        listing.label,
+        listing.operator,
+        problem,
+        tuple(_short(note.message, path) for note in notes),
+        _duration(recording),
+        len(found) if found else None,
+        found.clipped if found else 0,
+        {role: _stream(samples, _lost(listing, role)) for role, samples in recording.samples.items()},
+    )
+
+
+def _short(said: object, path: Path) -> str:
+    return str(said).removeprefix(f"episode {path.name}: ")
+
+
+def _lost(listing: Listing, role: str) -> int | None:
+    counted = listing.quality.get("streams", {}).get(role)
+    return counted["lost"] if counted and counted["numbered"] else None
 
 
 def _kinematics(recording: Recording, known: dict[str, Kinematics]) -> Kinematics:
@@ -73,10 +123,10 @@ def _duration(recording: Recording) -> float:
     return (max(times) - min(times)) / SECOND if times else 0.0
 
 
-def _stream(samples: Sequence[Sample]) -> Stream:
+def _stream(samples: Sequence[Sample], lost: int | None) -> Stream:
     gaps = np.diff([s.time for s in samples]) / SECOND
     lasted = float(gaps.sum())
-    return Stream(len(samples), len(gaps) / lasted if lasted else 0.0, float(gaps.max(initial=0.0)))
+    return Stream(len(samples), len(gaps) / lasted if lasted else 0.0, float(gaps.max(initial=0.0)), lost)
 
 
 def label(directory: Path, names: Sequence[str], success: bool) -> list[Path]:

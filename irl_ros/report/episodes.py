@@ -13,38 +13,45 @@ from irl_ros.data.episode import Episode
 from irl_ros.kinematics import Kinematics
 from irl_ros.report.figures import DPI, GROUPS, paths
 
+ACROSS = 4
+"""Panels beside each other."""
+MOST_NAMED = 12
+"""Paths of a group that are told apart by their names."""
 
-def paths_of(episodes: Sequence[Episode], contract: Contract) -> Figure:
-    """Paths of the end effector [m], and the goals where the observation has them."""
+
+def paths_of(groups: Mapping[str, Sequence[Episode]], contract: Contract) -> Figure:
+    """Paths of the end effector [m], a panel for each group (:data:`irl_ros.report.figures.GROUPS`), and the goals where
+    the observation has them. Where a group is small, each path ends in what its episode's name ends in."""
     kinematics = Kinematics(contract.robot)
-    positions = [_field(e, contract, "joint_position") for e in episodes]
-    tracks = [np.array([kinematics.position(q) for q in rows]) for rows in positions]
+    tracks = {
+        name: [np.array([kinematics.position(q) for q in _field(e, contract, "joint_position")]) for e in some]
+        for name, some in groups.items()
+    }
     goal = contract.slices.get("goal_position")
-    goals = [] if goal is None else [e.observations[-1, goal] for e in episodes]
-    return paths({"demonstrations": tracks}, {"demonstrations": goals})
-
-
-def joint_curves(episodes: Sequence[Episode], contract: Contract) -> Figure:
-    """Position of every joint [rad], or [m] where it slides, over time [s], one panel each, all episodes in it."""
-    return joints_of({"demonstrations": episodes}, contract)
+    goals = {name: [] if goal is None else [e.observations[-1, goal] for e in some] for name, some in groups.items()}
+    named = {name: [e.name.rpartition("_")[2] for e in some if len(some) <= MOST_NAMED] for name, some in groups.items()}
+    return paths(tracks, goals, named)
 
 
 def joints_of(groups: Mapping[str, Sequence[Episode]], contract: Contract) -> Figure:
-    """The same of several groups, each in its colour."""
+    """Position of every joint [rad], or [m] where it slides, over time [s], one panel each; each group in its colour."""
     names, sliding = contract.robot.joint_names, _sliding(contract)
-    rows = -(-len(names) // 4)
+    rows, across = -(-len(names) // ACROSS), min(ACROSS, len(names))
     figure = Figure(figsize=(11.0, 2.4 * rows + 0.4), dpi=DPI, layout="constrained")
-    panels = figure.subplots(rows, min(4, len(names)), squeeze=False, sharex=True).ravel()
+    panels = figure.subplots(rows, across, squeeze=False, sharex=True).ravel()
     for group, episodes in groups.items():
         for k, episode in enumerate(episodes):
             values = _field(episode, contract, "joint_position")
             for axes, curve in zip(panels, values.T):
                 time, label = np.arange(len(curve)) * contract.task.period, "" if k else group
                 axes.plot(time, curve, color=GROUPS[group], lw=0.8, alpha=0.7, label=label)
-    for axes, name in zip(panels, names):
+    for k, (axes, name) in enumerate(zip(panels, names)):
         axes.set_title(name, fontsize=9)
-        axes.set(xlabel="time [s]", ylabel=f"position [{'m' if name in sliding else 'rad'}]")
+        axes.set(ylabel=f"position [{'m' if name in sliding else 'rad'}]")
         axes.grid(alpha=0.3)
+        if k + across >= len(names):  # no panel below
+            axes.set_xlabel("time [s]")
+            axes.tick_params(labelbottom=True)
     for axes in panels[len(names) :]:
         axes.axis("off")
     if len(groups) > 1:

@@ -13,7 +13,14 @@ from irl_ros.models.slices import Slice
 from irl_ros.report.run import Proportion
 
 DEMONSTRATION, POLICY, GOAL = "#E69F00", "#0072B2", "#009E73"
-GROUPS = {"demonstrations": DEMONSTRATION, "policy rollouts": POLICY}
+GROUPS = {
+    "demonstrations": DEMONSTRATION,
+    "policy rollouts": POLICY,
+    "success": POLICY,
+    "failure": "#D55E00",
+    "not labelled": DEMONSTRATION,
+}
+"""Colours of what paths and curves are grouped by."""
 DPI = 110
 _WIDTH = 9.0  # [in]
 
@@ -69,8 +76,13 @@ def film_strip(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     return figure
 
 
-def paths(groups: Mapping[str, Sequence[np.ndarray]], goals: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """End effector paths (T+1, 3) [m] of each group in a panel of its own, with their goals (3,); equal axes."""
+def paths(
+    groups: Mapping[str, Sequence[np.ndarray]],
+    goals: Mapping[str, Sequence[np.ndarray]],
+    named: Mapping[str, Sequence[str]] = {},
+) -> Figure:
+    """End effector paths (T+1, 3) [m] of each group in a panel of its own, with their goals (3,) and, where there are
+    any, names; equal axes."""
     figure = _figure(4.6)
     every = np.concatenate([p.reshape(-1, 3) for some in (*groups.values(), *goals.values()) for p in some])
     middle, half = (every.max(0) + every.min(0)) / 2, 0.55 * np.ptp(every, axis=0).max()
@@ -81,11 +93,13 @@ def paths(groups: Mapping[str, Sequence[np.ndarray]], goals: Mapping[str, Sequen
             axes.plot(*path[0], marker="o", ms=3, color="black", ls="")
         for goal in goals[name]:
             axes.plot(*goal, marker="*", ms=9, color=GOAL, ls="")
+        for path, word in zip(group, named.get(name, ())):
+            axes.text(*path[-1], f" {word}", fontsize=7)
         axes.set(title=f"{name} ({len(group)})", xlabel="x [m]", ylabel="y [m]", zlabel="z [m]")
         axes.set(**{f"{d}lim": (m - half, m + half) for d, m in zip("xyz", middle)})
         axes.locator_params(nbins=5)
         axes.tick_params(labelsize=7)
-        axes.set_box_aspect((1, 1, 1), zoom=0.86)
+        axes.set_box_aspect((1, 1, 1), zoom=0.86 if len(groups) < 3 else 0.76)  # the labels need room
     marks = [("start", "o", "black"), *([("goal", "*", GOAL)] if any(len(g) for g in goals.values()) else [])]
     handles = [figure.axes[0].plot([], [], [], marker=m, color=c, ls="", label=n)[0] for n, m, c in marks]
     figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
