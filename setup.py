@@ -59,6 +59,7 @@ setup(
             "irl_ros = irl_ros.cli:main",
             "arm_sim = irl_ros_sim.arm_node:main",
             "teleop = irl_ros.nodes.teleop:main",
+            "joystick = irl_ros.nodes.joystick:main",
             "demo_recorder = irl_ros.nodes.recorder:main",
             "irl_trainer = irl_ros.nodes.trainer:main",
             "policy_runner = irl_ros.nodes.policy_runner:main",

@@ -8,7 +8,6 @@ from :data:`GRAPHS` and :class:`irl_ros.options.Options`.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,49 +15,10 @@ from typing import Any
 
 from irl_ros.contract import Contract, did_you_mean
 from irl_ros.contract_yaml import task_demonstrations, task_robot
+from irl_ros.graph import Graph, Node, Stage
 from irl_ros.learning.config import TrainConfig, check_method
 from irl_ros.messages import DRY_RUN, JOINT_TRAJECTORY
 from irl_ros.options import OPERATED, TELEOP_MODES, BringupError, Options, operating, parse
-
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Set for every node where the user has not: many processes with small networks are fastest with a thread each."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A process: `python -m module`, the package's `executable`, under the node name `name`."""
-
-    module: str
-    executable: str
-    name: str
-    parameters: Mapping[str, bool | int | float | str]
-    remappings: tuple[tuple[str, str], ...] = ()
-    namespace: str = ""
-    params_file: str = ""
-    terminal: bool = False
-    """Whether it reads the terminal's stdin."""
-    patience: float = 5.0
-    """[s] from SIGINT to SIGTERM when it is stopped, and half of it again to SIGKILL."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Nodes that run together until the leader exits: 0 leads on, anything else fails the graph with that code.
-
-    Any other node's exit fails the graph too. Without a leader the stage runs until it is stopped.
-    """
-
-    name: str
-    nodes: tuple[Node, ...]
-    leader: str | None = None
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Stages, one after the other."""
-
-    name: str
-    stages: tuple[Stage, ...]
 
 
 @dataclass(frozen=True)
@@ -178,7 +138,7 @@ def _record_stage(options: Options) -> Stage:
     recorder = _recorder(options, demonstrations_directory(options), by_hand, **operating(options))
     # A terminal has one reader: a keyboard that moves the arm passes the keys for episodes on.
     recorder = dataclasses.replace(recorder, terminal=operated and options.teleop != "keyboard")
-    nodes = (recorder,) if by_hand else (_teleop(options, takeover=operated), recorder)
+    nodes = (recorder,) if by_hand else (*_joystick(options), _teleop(options, takeover=operated), recorder)
     wanted = options.demonstrations or task_demonstrations(options.task)
     return _conducted(options, "record", nodes, wanted, "accompany" if operated else "")
 
@@ -187,6 +147,13 @@ def _recorder(options: Options, out: str, by_hand: bool, **more: Any) -> Node:
     parts = {"robot": options.robot, "task": options.task, "out": out, **more}
     shown = "hand_guiding" if by_hand else "command"
     return _node(options, "irl_ros.nodes.recorder", "demo_recorder", demonstrated_by=shown, **parts)
+
+
+def _joystick(options: Options) -> tuple[Node, ...]:
+    """The joystick's driver, where it is ours to start."""
+    if options.teleop != "joy" or not options.joystick:
+        return ()
+    return (_node(options, "irl_ros.nodes.joystick", "joystick", device=options.joystick),)
 
 
 def _teleop(options: Options, **more: Any) -> Node:
@@ -233,7 +200,7 @@ def _deploy_stage(options: Options, checkpoint: str) -> Stage:
         velocity_timeout=options.velocity_timeout,
         speed=options.speed,
     )
-    return _conducted(options, "deploy", (runner, *_humans(options)), options.episodes)
+    return _conducted(options, "deploy", (runner, *_joystick(options), *_humans(options)), options.episodes)
 
 
 def _humans(options: Options) -> tuple[Node, ...]:
@@ -256,10 +223,10 @@ def _humans(options: Options) -> tuple[Node, ...]:
 
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
-_OPERATING = ("operator", "leader", "start_on_motion", "success_topic", "timeout")
+_OPERATING = ("operator", "joystick", "leader", "start_on_motion", "success_topic", "timeout")
 _SIMULATOR = ("real_time_factor", "gui")
 _LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
-_COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "noise", "takeovers")
+_COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "joystick", "leader", "noise", "takeovers")
 _TRAINING = (*_LEARNING, "demonstrations", "noise")
 
 GRAPHS: dict[str, Recipe] = {
@@ -288,13 +255,3 @@ GRAPHS: dict[str, Recipe] = {
         (*_EVERY, *_SIMULATOR, *_TRAINING, "episodes"),
     ),
 }
-
-
-def write_parameters(node: Node, directory: Path) -> list[Path]:
-    """The node's parameter files in the order they are read: the graph's, written into `directory`, then the user's.
-
-    A file keeps types that the command line would guess at ("007" stays a string). JSON is YAML.
-    """
-    path = directory / f"{node.name}.yaml"
-    path.write_text(json.dumps({"/**": {"ros__parameters": dict(node.parameters)}}, indent=1, allow_nan=False))
-    return [path, *([Path(node.params_file)] if node.params_file else [])]

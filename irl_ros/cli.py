@@ -13,13 +13,14 @@ from typing import Any
 
 import irl_ros
 from irl_ros import cli_data, cli_exchange, cli_results
-from irl_ros.bringup import GRAPHS, BringupError, Graph, Recipe
+from irl_ros.bringup import GRAPHS, BringupError, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.cli_results import UserError, finish
 from irl_ros.command import EXIT_CODES, INTERRUPTED, USAGE_ERROR, Parser, add_json, run_command, tell
 from irl_ros.contract import Contract, ContractError, load_robot
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
+from irl_ros.graph import Graph
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 
 __all__ = ["USAGE_ERROR", "build_parser", "main"]

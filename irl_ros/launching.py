@@ -21,7 +21,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node as LaunchNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-from irl_ros.bringup import ENVIRONMENT, GRAPHS, Graph, Node, Recipe, Stage, write_parameters
+from irl_ros.bringup import GRAPHS, Recipe
+from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, write_parameters
 from irl_ros.contract import load_robot
 
 

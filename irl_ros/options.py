@@ -62,6 +62,9 @@ class Options:
         choices=TELEOP_MODES,
     )
     operator: str = option("", "who demonstrates; kept with every episode")
+    joystick: str = option(
+        "", "teleop joy: the joystick's device, such as /dev/input/js0; empty: another node publishes `joy`"
+    )
     leader: str = option("leader/joint_states", "teleop leader: the topic of the other arm's joint states")
     start_on_motion: bool = option(False, "a start waits for the arm's first motion")
     success_topic: str = option("", "topic (std_msgs/Bool) on which the task says that it is done: ends an episode")

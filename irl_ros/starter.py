@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from irl_ros.bringup import ENVIRONMENT, Graph, Node, Stage, write_parameters
+from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, write_parameters
 from irl_ros.command import coloured
 from irl_ros.lifetime import die_with_parent
 

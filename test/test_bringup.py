@@ -16,7 +16,7 @@ from irl_ros.options import BringupError, Options
 EVERY_GRAPH = [recipe.graph() for recipe in GRAPHS.values()]
 EVERY_GRAPH += [GRAPHS["train"].graph(dataset="bags")]
 EVERY_GRAPH += [GRAPHS["record"].graph(simulate=False, teleop=mode) for mode in ("joy", "keyboard", "leader", "hand_guiding")]
-EVERY_GRAPH += [GRAPHS["record"].graph(teleop="joy")]
+EVERY_GRAPH += [GRAPHS["record"].graph(teleop="joy", joystick="/dev/input/js0")]
 EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop=mode) for mode in ("scripted", "joy")]
 EVERY_GRAPH += [GRAPHS["deploy"].graph(teleop="scripted", command_interface="none")]
 NODES = {f"{i}-{g.name}-{s.name}-{n.name}": n for i, g in enumerate(EVERY_GRAPH) for s in g.stages for n in s.nodes}

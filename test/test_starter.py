@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from irl_ros.bringup import Graph, Node, Stage
+from irl_ros.graph import Graph, Node, Stage
 from irl_ros.starter import Console, LineReader, start
 
 # An actor does what its parameters say: `log` gets a line when it is up, `wait_for` is a text it awaits in there.
@@ -128,7 +128,7 @@ def starter_process(actor):
     """The starter as a process of its own, with two nodes that are up."""
     code = f"""
     import sys
-    from irl_ros.bringup import Graph, Node, Stage
+    from irl_ros.graph import Graph, Node, Stage
     from irl_ros.starter import start
     nodes = tuple(Node("irl_ros_test_actor", n, n, {{"log": {str(actor.log)!r}}}) for n in ("one", "two"))
     sys.exit(start(Graph("g", (Stage("a", nodes, leader="one"),))))

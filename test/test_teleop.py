@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import termios
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import dds
 from irl_ros import messages
 from irl_ros.contract import Contract, ContractError
 from irl_ros.kinematics import Kinematics
-from irl_ros.nodes import demonstrators
+from irl_ros.nodes import demonstrators, joystick
 from irl_ros.nodes.demonstrators import Joystick, Settings, displacement_action, joy_deflection, key_deflection, slew
 
 CONTRACT = Contract.load("panda", "reach")
@@ -106,6 +107,40 @@ def test_what_a_driver_repeats_for_a_lost_receiver_drops_the_dead_man():
     assert repeated == [True] * 17 + [False] * 31 and not joystick.act({"joint_position": HOME}, now=13.0).any()
     assert all(leads(0.69, 13.0, 13.5)), "it moved: a hand is there"
     assert all(leads(0.0, 13.5, 20.0)), "at rest a hand may well be steady, and nothing moves"
+
+
+def event(value: int, kind: int, number: int) -> bytes:
+    return joystick.EVENT.pack(123, value, kind, number)
+
+
+def test_the_devices_events_become_axes_and_buttons():
+    state, initial = joystick.State(), joystick.INITIAL
+    start = event(0, joystick.AXIS | initial, 0) + event(0, joystick.AXIS | initial, 1) + event(0, joystick.BUTTON | initial, 4)
+    assert state.feed(start[:13]) and state.feed(start[13:]), "in pieces as they come"
+    assert list(state.message().axes) == [0.0, 0.0] and list(state.message().buttons) == [0] * 5
+    assert state.feed(event(-32768, joystick.AXIS, 1) + event(1, joystick.BUTTON, 4))
+    assert list(state.message().axes) == [0.0, 1.0] and state.message().buttons[4] == 1, "pushed forth is positive"
+    assert state.feed(event(16384, joystick.AXIS, 0)) and state.message().axes[0] == pytest.approx(-0.5, abs=1e-3)
+    assert not state.feed(b"")
+
+
+def test_a_joystick_that_is_pulled_out_is_silent_and_comes_back(tmp_path):
+    device = tmp_path / "js0"
+    os.mkfifo(device)
+    with dds.domain() as domain, dds.process("irl_ros.nodes.joystick", domain, device=device) as node:
+        with dds.client(domain) as client:
+            joy = client.collect(Joy, "joy")
+            for k in (1, 2):
+                node.wait_output("reading")
+                with device.open("wb", buffering=0) as stick:
+                    client.wait(lambda: stick.write(event(1, joystick.BUTTON, k)) and joy and joy[-1].buttons[k:], f"button {k}")
+                    repeated = len(joy) + 5
+                    client.wait(lambda: len(joy) > repeated, "that it says again what is held")
+                while joy:
+                    joy.clear()
+                    silent = time.monotonic() + 0.3
+                    client.wait(lambda: time.monotonic() > silent, "silence")
+            assert node.stop() == 0
 
 
 def test_keys_become_a_deflection():
