@@ -12,19 +12,26 @@ import numpy as np
 
 from irl_ros.data import catalogue
 from irl_ros.data.episode import EpisodeError
+from irl_ros.data.listing import BagError, bags, read_listing
 
 LABELS = {True: "success", False: "failure", None: "-"}
+_CHOSEN = {"success": True, "failure": False, "none": None}
 MOST_DRAWN = 60
 """Episodes in a picture; of more, these are spread over all."""
 
 
 def add_commands(commands: Any, add: Any) -> None:
-    """`inspect`, `label`, `drop`, `split` and `repair` to argparse's `commands`; `add` makes a subcommand of
+    """`inspect`, `list`, `label`, `drop`, `split` and `repair` to argparse's `commands`; `add` makes a subcommand of
     a name and a help text."""
     inspect = _add(commands, add, "inspect", "what demonstrations lie there, how good, and which of them training uses")
     inspect.add_argument("--json", action="store_true", help="figures for machines")
     inspect.add_argument("--pictures", metavar="DIR", help="draw end effector paths and joint curves there")
     inspect.set_defaults(run=_inspect)
+    listing = _add(commands, add, "list", "what bags say of themselves, a millisecond each: for large data sets")
+    listing.add_argument("--label", choices=tuple(_CHOSEN), help="only those labelled so")
+    listing.add_argument("--by", metavar="OPERATOR", help="only those that this operator demonstrated")
+    listing.add_argument("--names", action="store_true", help="names alone, one a line: for other commands to take")
+    listing.set_defaults(run=_list)
     label = _add(commands, add, "label", "say whether recorded episodes succeeded")
     label.add_argument("outcome", choices=("success", "failure"))
     label.add_argument("episodes", nargs="+", metavar="EPISODE")
@@ -64,12 +71,16 @@ def _table(entries: list[catalogue.Entry]) -> str:
     """Columns as wide as what stands in them; a topic that is latched has no rate to show."""
     roles = list(dict.fromkeys(r for entry in entries for r, stream in entry.streams.items() if stream.count > 1))
     columns = ["episode", "label", "seconds", "periods", "clipped", *(f"{role} [Hz]" for role in roles)]
-    rows = [[*columns, "longest gap [s]", "lost", "by", "used"], *(_row(entry, roles) for entry in entries)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    head = [*columns, "longest gap [s]", "lost", "by", "used"]
+    lines = _aligned([head, *(_row(entry, roles) for entry in entries)])
     notes = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
     usable = sum(not entry.problem for entry in entries)
     return "\n".join([*lines, *notes, f"{usable} of {len(entries)} episodes are usable"])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def _row(entry: catalogue.Entry, roles: list[str]) -> list[str]:
@@ -109,6 +120,26 @@ def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> li
     for name, figure in drawn.items():
         figure.savefig(directory / f"{name}.png")
     return [directory / f"{name}.png" for name in drawn]
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows, unreadable = [], 0
+    for path in bags(Path(options.directory)):
+        try:
+            found = read_listing(path)
+        except BagError as error:
+            print(error, file=sys.stderr)
+            unreadable += 1
+            continue
+        labelled = options.label is None or found.label is _CHOSEN[options.label]
+        if labelled and options.by in (None, found.operator):
+            seconds, refusal = f"{found.duration:.1f}", found.refusal
+            rows.append([found.name, LABELS[found.label], seconds, found.operator or "-", refusal or "-"])
+    if options.names:
+        print("\n".join(row[0] for row in rows))
+    else:
+        print("\n".join(_aligned([["episode", "label", "seconds", "by", "not used because"], *rows])))
+    return 1 if unreadable else 0
 
 
 def _label(options: argparse.Namespace) -> int:

@@ -222,3 +222,18 @@ def test_panda_pushs_demonstrator_leaves_the_object_at_the_mark(monkeypatch):
     monkeypatch.setattr(demonstrations, "FAILURES", 1)  # of 20, so 0.95
     expert = panda_push.PushExpert(contract, np.random.default_rng(0))
     assert len(demonstrations.demonstrate(contract, expert, 19, 0)) == 19
+
+
+def test_the_dataset_benchmark_writes_its_figures(monkeypatch, tmp_path):
+    dataset = benchmark("dataset", monkeypatch)
+    monkeypatch.setattr(dataset, "DISTINCT", 2)
+    monkeypatch.setattr(dataset, "FAST_RATE", 200)
+    monkeypatch.setattr(dataset, "BATCHES", (1, 3))
+    monkeypatch.setattr(dataset, "measured", dataset._measured)  # a process each would take seconds to start
+    monkeypatch.setattr("sys.argv", ["dataset.py", "--episodes", "20", "--read", "5", "--json", str(tmp_path / "f.json")])
+    dataset.main()
+    figures = json.loads((tmp_path / "f.json").read_text())
+    # Of 20 the failures are the 10th and the 20th.
+    assert (figures["episodes"], figures["listed"], figures["unusable"]) == (20, 18, 0)
+    assert figures["times_real_time"] > 1 and figures["times_real_time_at_1_khz"] > 1
+    assert figures["process_mib"] > 10 and {"batch_1_peak_mib", "batch_3_peak_mib"} <= figures.keys()

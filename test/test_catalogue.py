@@ -88,6 +88,27 @@ def test_a_picture_of_many_shows_some_of_all(tmp_path: Path, monkeypatch: pytest
     assert "drawn: 2 of 3 episodes" in capsys.readouterr().err
 
 
+def test_a_list_is_made_of_metadata_alone_and_chooses(data: Path, capsys):
+    write(data, "episode_0005", 30, operator="Ada")
+    for path in data.glob("episode_*/*.mcap"):
+        path.write_bytes(b"")
+    assert main(["list", str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7 and lines[4].split()[:2] == ["episode_0003", "failure"] and "labelled" in lines[4]
+    for chosen, expected in (
+        (["--label", "success"], "0145"),
+        (["--label", "none"], "2"),
+        (["--by", "Ada"], "5"),
+        (["--by", "Ada", "--label", "failure"], ""),
+    ):
+        assert main(["list", str(data), "--names", *chosen]) == 0
+        assert "".join(name[-1] for name in capsys.readouterr().out.split()) == expected
+    (data / "episode_0001" / "metadata.yaml").write_text("")
+    assert main(["list", str(data), "--names"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.split()) == 5 and "episode_0001/metadata.yaml" in said.err
+
+
 def test_a_label_decides_what_is_learned_from(data: Path, capsys):
     assert main(["label", str(data), "success", "episode_0003", "episode_0002"]) == 0
     assert len(load_demonstrations(data)[0]) == 5
