@@ -4,7 +4,8 @@
 
 Real processes over DDS on loopback: this one sends joint states, commands and object poses, each at the rate and each
 with its number in the payload, and the recorder records them as an episode of `push`. Then every number is looked for
-in the bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came. The rates
+in the bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came, `stop_s` how long it
+takes to try and save the episode. The rates
 of `--faster` follow, for a few seconds each, until one loses.
 """
 
@@ -108,7 +109,9 @@ def measure(rate: float, seconds: float, out: Path) -> dict[str, float]:
         first, used = sender.sent, cpu_seconds(node.pid)
         kept = sender.send_for(seconds, rate)
         used = cpu_seconds(node.pid) - used
+        asked = time.monotonic()
         saved = client.call(Trigger, "demo_recorder/stop")
+        stopped = time.monotonic() - asked
         if not saved.success:
             sys.exit(f"the recorder refused to save: {saved.message}")
         found = numbers(Path(saved.message), contract)
@@ -124,6 +127,7 @@ def measure(rate: float, seconds: float, out: Path) -> dict[str, float]:
         "lost": sent - recorded,
         "recorded_twice": twice,
         "cpu_fraction": used / (len(wanted) / kept),
+        "stop_s": stopped,
     }
 
 

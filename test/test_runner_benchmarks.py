@@ -1,4 +1,4 @@
-"""The policy runner's own benchmarks, short: latency beside a bare node, and memory and halts beside a hog."""
+"""Benchmarks of nodes, short: latency beside a bare node, memory and halts beside a hog, what the recorder keeps."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ def test_latency_beside_a_bare_node(monkeypatch, tmp_path):
     figures = json.loads(file.read_text())
     assert 0 < figures["inference_us"] and 0 < figures["median_ratio"] and 0 < figures["p99_ratio"]
     assert figures["rates"]["100"]["commands"] > 50
+
+
+def test_two_seconds_at_3000_messages_a_second_lose_none(monkeypatch, tmp_path):
+    run("recording", monkeypatch, "--seconds", 2, "--faster", "--json", tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["sent"] == figures["recorded"] == 6000 and figures["lost"] == figures["recorded_twice"] == 0
+    assert 0.0 < figures["cpu_fraction"] < 0.6 and figures["first_loss"] is None and figures["faster"] == []

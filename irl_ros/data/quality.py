@@ -94,8 +94,8 @@ class Quality:
     """Topics with a publisher that could not be heard, in words."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+        """Plain JSON types; `gap_bins` [s] is where each bin of the gaps begins."""
+        return {**asdict(self), "gap_bins": GAP_EDGES[:-1]}
 
     def line(self, name: str, label: bool | None) -> str:
         """All of it that an operator wants to see at once."""

@@ -19,6 +19,8 @@ BEFORE = 1.0
 """[s] of measurements kept in memory until the first command comes."""
 MORE = 2
 """Periods beyond the horizon that are kept in memory."""
+PER_PERIOD = 10
+"""Messages of a topic that are kept in memory of each period: of a faster topic the last one in each tenth."""
 
 
 class Arrival(NamedTuple):
@@ -54,6 +56,7 @@ class Take:
         needed = {*self._contract.sources, *COMMAND_ROLES} & set(bag.counts)
         self._kept: dict[str, deque[tuple[int, int, bytes]]] = {role: deque() for role in needed}
         self._written = 0
+        self._tenth = round(self._contract.task.period * SECOND / PER_PERIOD)
         self._first: int | None = None if demonstrated_by == "command" else began
 
     def write(self, arrival: Arrival, time: int) -> None:
@@ -75,6 +78,8 @@ class Take:
                 kept.popleft()
         elif time > self._first + (task.horizon + MORE) * task.period * SECOND:
             return
+        if kept and kept[-1][0] // self._tenth == time // self._tenth:
+            kept.pop()
         kept.append((time, self._written, data))
 
     def quality(self, name: str, end: int) -> Quality:

@@ -78,6 +78,11 @@ class Announcer:
         status = diagnostics.status(self._node.get_fully_qualified_name(), level, message, **values)
         self._diagnostics.publish(diagnostics.array(self._node.get_clock().now().to_msg(), [status]))
 
+    def end(self, taping: Taping) -> None:
+        """The session ends: where its episodes are."""
+        if taping.saved:
+            print(f"{taping.saved} episodes are saved: see `irl_ros inspect {taping.out}`", flush=True)
+
     def flush(self) -> None:
         """Before the node ends, what it said last must be out."""
         self._diagnostics.wait_for_all_acked(Duration(seconds=1))

@@ -68,6 +68,8 @@ class Requests:
             buttons = {name: getattr(settings, f"joy_{name}") for name in REQUESTS}
             self._buttons = Buttons({button: name for name, button in buttons.items() if button >= 0})
             node.create_subscription(Joy, "joy", self._on_joy, BURST)
+            shown = ", ".join(f"{name} {button}" for name, button in buttons.items() if button >= 0)
+            node.get_logger().info(f"joystick buttons for episodes: {shown}")
         if settings.keyboard and sys.stdin.isatty():
             self._terminal = Terminal(self._typed.append, "use services or a joystick instead")
             node.get_logger().info(EPISODE_KEY_HELP)

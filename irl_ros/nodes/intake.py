@@ -213,7 +213,8 @@ class Intake:
         )
         bad = partial(self._on_incompatible, role)
         try:
-            told = lambda event: self._lost(role, event.total_count_change)  # noqa: E731
+            # Of a latched topic only the last message counts.
+            told = None if self._latched(role) else lambda event: self._lost(role, event.total_count_change)
             events = SubscriptionEventCallbacks(message_lost=told, incompatible_qos=bad, use_default_callbacks=False)
             return make(event_callbacks=events)
         except UnsupportedEventTypeError:

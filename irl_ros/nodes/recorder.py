@@ -73,10 +73,8 @@ class DemoRecorder(Node):
             self.create_timer(period, partial(self._attempt, action), clock=steady)
         self._announcer.state(self._taping.state)
         self._poller = Poller(partial(self._attempt, self._on_poll))
-        out = self._taping.out
-        for path in unfinished(out):
-            said = f"{path} was left by a recorder that was killed: `irl_ros repair {out}` makes a bag of it"
-            self.get_logger().warning(said)
+        for path in unfinished(self._taping.out):
+            self.get_logger().warning(f"{path} was left by a recorder that was killed: irl_ros repair {path.parent}")
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
@@ -84,6 +82,7 @@ class DemoRecorder(Node):
         self._intake.drain()
         if self._taping.take is not None:
             self._attempt(partial(self._finish, interrupted=True))
+        self._announcer.end(self._taping)
 
     def step(self) -> None:
         self._poller.check()
@@ -94,14 +93,13 @@ class DemoRecorder(Node):
         super().destroy_node()
 
     def _make_taping(self) -> Taping:
-        settings = self._settings
+        settings, kinematics = self._settings, None
         try:
             kinematics = Kinematics(self._contract.robot)
         except ContractError as error:
             self.get_logger().warning(f"episodes are not tried as training would try them: {error}")
-            kinematics = None
-        asked, who = load_thresholds(settings.task), (settings.demonstrated_by, settings.operator)
-        return Taping(settings.out, self._contract, asked, kinematics, *who)
+        who = settings.demonstrated_by, settings.operator
+        return Taping(settings.out, self._contract, load_thresholds(settings.task), kinematics, *who)
 
     def _make_requests(self) -> conduct.Requests:
         actions = {"start": self._start, "stop": self._stop, "discard": self._discard}
@@ -125,9 +123,9 @@ class DemoRecorder(Node):
             self._taping.take.write(arrival, self._intake.stamp(arrival.wall))
 
     def _on_lost(self, role: str, count: int) -> None:
+        self.get_logger().error(f"{self._intake.names[role]}: the middleware lost {count} messages")
         if self._taping.take is not None:
             self._taping.take.audits[role].told_lost += count
-        self.get_logger().error(f"{self._intake.names[role]}: the middleware lost {count} messages")
 
     def _on_poll(self) -> None:
         self._intake.poll()
