@@ -151,11 +151,15 @@ class Contract:
         values["end_effector_position"] = kinematics.position(values["joint_position"])
         if "end_effector_orientation" in self.slices:
             values["end_effector_orientation"] = kinematics.orientation(values["joint_position"])
-        for name in self.slices:
-            start, separator, end = name.partition("_to_")
-            if separator:
-                values[name] = values[f"{end}_position"] - values[f"{start}_position"]
+        for name, start, end in self._differences:
+            values[name] = values[end] - values[start]
         return np.concatenate([values[f.name] for f in self.task.fields])
+
+    @cached_property
+    def _differences(self) -> tuple[tuple[str, str, str], ...]:
+        """Fields `<start>_to_<end>`, and the positions that they are from and to."""
+        parts = [(name, *name.split("_to_")) for name in self.slices if "_to_" in name]
+        return tuple((name, f"{start}_position", f"{end}_position") for name, start, end in parts)
 
     def field(self, observation: np.ndarray, name: str) -> np.ndarray:
         """One field of an observation (…, observation_size) by name."""
