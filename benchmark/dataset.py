@@ -50,7 +50,8 @@ def write(directory: Path, name: str, rate: int, operator: str, seed: int) -> Pa
         step = rng.uniform(-0.5, 0.5, len(HOME)) * CONTRACT.max_step
         for sub in range(per_period):
             seconds = (tick + sub / per_period) * CONTRACT.task.period
-            bag.write("joint_states", joint_state(position + step * sub / per_period, seconds), START + round(seconds * SECOND))
+            state = joint_state(position + step * sub / per_period, seconds)
+            bag.write("joint_states", state, START + round(seconds * SECOND))
         now = START + round(tick * CONTRACT.task.period * SECOND) + 1_000_000
         bag.write("command", command(position, position + step), now)
         position = position + step

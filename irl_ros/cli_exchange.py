@@ -113,7 +113,7 @@ def _import_bag(options: argparse.Namespace) -> int:
     cuts = _cuts(bag, contract, options)
     if not cuts:
         raise BagError(f"{options.source}: nothing in it to cut an episode by; see --help for other ways")
-    by_hand = options.hand_guiding or not bag.streams["command"]
+    by_hand = options.hand_guiding or not bag.counts["command"]
     who = "hand_guiding" if by_hand else "command"
     clock = options.clock or RECEIVE
     written = foreign.write_episodes(bag, cuts, contract, Path(options.out), who, options.operator, clock)
@@ -125,15 +125,15 @@ def _import_bag(options: argparse.Namespace) -> int:
 
 
 def _cuts(bag: Any, contract: Contract, options: argparse.Namespace) -> list[Any]:
-    from irl_ros.data import foreign
+    from irl_ros.data import cutting
 
     if options.pauses is not None:
-        return foreign.by_pauses(bag, contract, options.pauses)
+        return cutting.by_pauses(bag, contract, options.pauses)
     if options.events:
-        return foreign.by_events(bag, *options.events)
+        return cutting.by_events(bag, *options.events)
     if options.labels:
-        return foreign.by_label(bag, options.labels)
-    return foreign.by_table(bag, Path(options.times)) if options.times else foreign.whole(bag)
+        return cutting.by_label(bag, options.labels)
+    return cutting.by_table(bag, Path(options.times)) if options.times else cutting.whole(bag)
 
 
 def _renamed(text: str) -> tuple[str, str]:

@@ -4,7 +4,6 @@ never too old, and the same for a bag as for a policy that drives."""
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Message
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from irl_ros import messages
 from irl_ros.cli import main
-from irl_ros.contract import Contract
 from irl_ros.control.faults import Freshness
 from irl_ros.control.inputs import Inputs
 from irl_ros.data.alignment import Grid, align, choose, guided_grid
@@ -23,7 +21,7 @@ from irl_ros.data.clocks import HEADER, RECEIVE, SECOND, ClockWarning, Sample, d
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.listing import read_listing
-from test_alignment import CONTRACT, GOAL, HOME, KINEMATICS, NAMES, PERIOD, command, goal_pose
+from test_alignment import CONTRACT, HOME, KINEMATICS, NAMES, PERIOD, command, goal_pose
 
 MILLISECOND = SECOND // 1000
 AGE = CONTRACT.robot.joint_states.max_age
@@ -162,7 +160,7 @@ def test_clocks_that_drift_apart_are_told_and_those_that_differ_are_not(clock: s
 
 def test_stamps_of_another_clock_cannot_date_what_has_none() -> None:
     hour = drive(np.full(150, 3600.0))
-    with pytest.raises(EpisodeError, match="joint_states is received 3600.000 s after its stamps.*command has no stamps"):
+    with pytest.raises(EpisodeError, match="joint_states is received 3600.000 s after its.*command has no stamps"):
         align("e", hour, CONTRACT, KINEMATICS, clock=HEADER)
     assert dated("e", drive(np.full(150, 3600.0), stamped=False), CONTRACT, HEADER)["joint_states"][0].time > EPOCH
     with pytest.raises(EpisodeError, match="clock 'wall'; valid: receive, header"):

@@ -26,7 +26,8 @@ READ_BY_THEM = {
     "for e in minari.load_dataset('irl_ros/panda-reach-v0'): print(e.observations.shape, e.actions.shape)",
     "lerobot": "from lerobot.datasets.lerobot_dataset import LeRobotDataset\n"
     "d = LeRobotDataset('irl_ros/panda-reach-v0', root={out!r})\n"
-    "for e in d.meta.episodes: n = e['length']; print((n + 1, *d[0]['observation.state'].shape), (n, *d[0]['action'].shape))",
+    "o, a = (tuple(d[0][key].shape) for key in ('observation.state', 'action'))\n"
+    "for e in d.meta.episodes: print((e['length'] + 1, *o), (e['length'], *a))",
     "imitation": "from imitation.data import serialize\n"
     "for t in serialize.load({out!r}): print(t.obs.shape, t.acts.shape)",
 }

@@ -17,8 +17,8 @@ from rosbags.typesys.store import Typestore
 
 from irl_ros.contract import Contract
 from irl_ros.data.alignment import Sample, align
-from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
-from irl_ros.data.listing import BagError, Listing, bags, read_listing
+from irl_ros.data.episode import Episode, EpisodeError
+from irl_ros.data.listing import BagError, Listing, read_listing
 from irl_ros.kinematics import Kinematics
 
 _SHOWN = 3
