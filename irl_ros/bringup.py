@@ -125,8 +125,8 @@ def _conducted(options: Options, name: str, nodes: tuple[Node, ...], episodes: i
     """In simulation an arm is added, and a session that conducts and leads; on a robot that is the operator."""
     if not options.simulate:
         return Stage(name, nodes)
-    parts = {"phase": phase or name, "robot": options.robot, "task": options.task, "seed": options.seed, "out": options.out}
-    session = _node(options, "irl_ros.nodes.session", "session", episodes=episodes, **parts)
+    parts = {"robot": options.robot, "task": options.task, "seed": options.seed, "out": options.out}
+    session = _node(options, "irl_ros.nodes.session", "session", phase=phase or name, episodes=episodes, **parts)
     return Stage(name, (_arm(options), *nodes, session), leader="session")
 
 

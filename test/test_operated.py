@@ -6,10 +6,12 @@ The person is synthetic and knows where the goal is; the arm is simulated, every
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,10 +98,16 @@ class Stick:
         return True
 
     def press(self, button: int, state: str) -> None:
-        """Down until the recorder is in this state, then up."""
-        pressed = lambda: self.push(np.zeros(3), button) and self._person.recorder == state  # noqa: E731
-        self._person.wait(pressed, f"{state} after button {button}")
-        self.push(np.zeros(3))
+        """Down and up until the recorder is in this state: a start is refused until it has found every topic."""
+        still = np.zeros(3)
+        for down in itertools.cycle((True, False)):
+            end = time.monotonic() + 0.2
+            push = lambda: self.push(still, button) if down else self.push(still)  # noqa: B023, E731
+            seen = lambda: self._person.recorder == state or time.monotonic() > end  # noqa: B023, E731
+            self._person.wait(lambda: push() and seen(), f"{state} after button {button}")
+            if self._person.recorder == state:
+                break
+        self.push(still)
 
 
 @contextlib.contextmanager
@@ -171,8 +179,10 @@ def test_a_keyboard_over_a_terminal_moves_the_arm_and_conducts(tmp_path: Path):
             os.write(master, keys[axis][int(person.to_goal[axis] < 0)].encode())
             return person.arrived or np.linalg.norm(person.to_goal) < 0.05
 
-        os.write(master, b"\n")
-        person.wait(lambda: person.recorder == "recording", "an episode after Enter")
+        while person.recorder != "recording":  # refused until every topic was found
+            os.write(master, b"\n")
+            end = time.monotonic() + 1.5
+            person.wait(lambda: person.recorder == "recording" or time.monotonic() > end, "an answer to Enter")
         person.wait(type_towards_goal, "the goal")
         os.write(master, b" y")
         assert record.wait() == 0, record.output
@@ -217,7 +227,7 @@ def test_a_second_arm_leads_until_the_task_is_done(tmp_path: Path):
 
         rest = person.position
         person.client.wait(lambda: show(0.0) and len(person._states) > 100, "the leader at rest")
-        assert np.abs(person.position - rest).max() < 1e-3 and person.recorder == "waiting", "nothing moved, nothing jumped"
+        assert np.abs(person.position - rest).max() < 1e-3 and person.recorder == "waiting", "nothing jumps"
         person.wait(lambda: show(0.004) and person.recorder == "recording", "the first motion")
         person.wait(lambda: show(0.004) and person.episodes, "success")
         [kept] = person.episodes

@@ -1,4 +1,5 @@
-"""The recorder is killed, or its disk fills up or turns read-only: earlier episodes are intact, nothing looks saved that is not."""
+"""The recorder is killed, or its disk fills up or turns read-only: earlier episodes are intact, nothing looks saved that
+is not."""
 
 from __future__ import annotations
 
@@ -149,37 +150,23 @@ def test_a_full_disk_stops_the_recording_at_once_and_says_so(tmp_path: Path, pat
     stalls.close()
 
 
-def test_a_disk_that_turns_read_only_is_told_and_ends_it(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+def test_little_room_refuses_more_and_a_read_only_disk_ends_it(tmp_path: Path, patient: Path) -> None:  # noqa: F811
     disk = tmp_path / "disk"
-    with small_disk(disk, 4) as remount, dds.domain() as domain, dds.client(domain) as client, robot(client):
-        parameters = {"robot": patient, "out": disk, "demonstrated_by": "hand_guiding", "minimum_free": 0.0}
+    with small_disk(disk, 8) as remount, dds.domain() as domain, dds.client(domain) as client, robot(client):
+        parameters = {"robot": patient, "out": disk, "minimum_free": 4.0}
         with dds.process(RECORDER, domain, **parameters) as node:
             start(client)
-            assert trigger(client, "discard").success
+            fill(disk, left=3_000_000)
+            client.wait(lambda: "THE DISK IS NEARLY FULL" in node.output, "the warning")
+            assert read_bag(disk / "episode_0000").listing.interrupted, "what there is is kept"
+            refusal = trigger(client, "start")
+            assert not refusal.success and "minimum_free is 4 MB" in refusal.message
+            (disk / "filler").unlink()
+            assert start(client) == "episode_0001" and trigger(client, "discard").success
             remount("ro")
             answer = trigger(client, "start")
             assert not answer.success and "Read-only file system" in answer.message
             assert node.wait() == 1 and "RECORDING FAILED" in node.output
         with dds.process(RECORDER, domain, **parameters) as node:
             assert node.wait() == 2 and "error: cannot write" in node.output and "Traceback" not in node.output
-        assert names(disk) == []
-
-
-def test_little_room_keeps_what_there_is_and_refuses_more(tmp_path: Path, patient: Path) -> None:  # noqa: F811
-    disk = tmp_path / "disk"
-    with (
-        small_disk(disk, 8) as _,
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, robot=patient, out=disk, minimum_free=4.0) as node,
-        dds.client(domain) as client,
-        robot(client),
-    ):
-        start(client)
-        fill(disk, left=3_000_000)
-        client.wait(lambda: "THE DISK IS NEARLY FULL" in node.output, "the warning")
-        assert read_bag(disk / "episode_0000").listing.interrupted
-        refusal = trigger(client, "start")
-        assert not refusal.success and "minimum_free is 4 MB" in refusal.message
-        (disk / "filler").unlink()
-        assert start(client) == "episode_0001"
-        assert trigger(client, "discard").success and node.stop() == 0
+        assert names(disk) == ["episode_0000"]

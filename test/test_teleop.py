@@ -115,7 +115,7 @@ def event(value: int, kind: int, number: int) -> bytes:
 
 def test_the_devices_events_become_axes_and_buttons():
     state, initial = joystick.State(), joystick.INITIAL
-    start = event(0, joystick.AXIS | initial, 0) + event(0, joystick.AXIS | initial, 1) + event(0, joystick.BUTTON | initial, 4)
+    start = b"".join(event(0, kind | initial, k) for kind, k in ((joystick.AXIS, 0), (joystick.AXIS, 1), (joystick.BUTTON, 4)))
     assert state.feed(start[:13]) and state.feed(start[13:]), "in pieces as they come"
     assert list(state.message().axes) == [0.0, 0.0] and list(state.message().buttons) == [0] * 5
     assert state.feed(event(-32768, joystick.AXIS, 1) + event(1, joystick.BUTTON, 4))
@@ -133,7 +133,8 @@ def test_a_joystick_that_is_pulled_out_is_silent_and_comes_back(tmp_path):
             for k in (1, 2):
                 node.wait_output("reading")
                 with device.open("wb", buffering=0) as stick:
-                    client.wait(lambda: stick.write(event(1, joystick.BUTTON, k)) and joy and joy[-1].buttons[k:], f"button {k}")
+                    press = event(1, joystick.BUTTON, k)
+                    client.wait(lambda: stick.write(press) and joy and joy[-1].buttons[k:], f"button {k}")
                     repeated = len(joy) + 5
                     client.wait(lambda: len(joy) > repeated, "that it says again what is held")
                 while joy:

@@ -47,6 +47,10 @@ class Announcer:
         line = kept.quality.line(name, kept.label)
         self.say(f"{told} {name}", line, *warned, f"it is saved in {kept.path}", bells=3 if warned else 2)
 
+    def refused(self, why: str) -> None:
+        """To a button or a key: a service has its answer."""
+        self.say("REFUSED", why, bells=3)
+
     def discarded(self, what: str, kept: Kept | None) -> None:
         """An episode is gone, or the saved one `kept` is put aside."""
         if kept is not None:

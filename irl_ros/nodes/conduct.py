@@ -7,15 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
 from irl_ros.nodes.parameters import parameter
 from irl_ros.nodes.terminal import Terminal
 
+SERVICES = ("start", "stop", "discard")
 REQUESTS = ("start", "success", "failure", "discard")
 EPISODE_KEYS = {"\n": "start", "\r": "start", "y": "success", "n": "failure", "x": "discard"}
 EPISODE_KEY_HELP = "Enter: start an episode, y: end it as a success, n: as a failure, x: discard it, or the last one"
@@ -56,14 +59,29 @@ class Settings:
 
 
 class Requests:
-    """Buttons, keys and `~/request` (String) to `actions` by name; what was typed is done by :meth:`answer`."""
+    """Services, buttons, keys and `~/request` (String) to `actions` by name, and to `label`; what was typed is done by
+    :meth:`answer`.
 
-    def __init__(self, node: Node, settings: Settings, actions: Mapping[str, Callable[[], object]]):
-        self._actions = actions
+    `attempt` does an action and gives success and what to say; who cannot be answered is told by `refused`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        actions: Mapping[str, Callable[[], str]],
+        label: Callable[[bool], str],
+        attempt: Callable[[Callable[[], str]], tuple[bool, str]],
+        refused: Callable[[str], None],
+    ):
+        self._actions, self._label, self._attempt, self._refused = actions, label, attempt, refused
+        for name in SERVICES:
+            node.create_service(Trigger, f"~/{name}", partial(self._on_trigger, name))
+        node.create_service(SetBool, "~/label_success", self._on_label)
         self._typed: deque[str] = deque()
         self._asked = "", 0.0
         self._terminal: Terminal | None = None
-        node.create_subscription(String, "~/request", lambda msg: self._ask(msg.data), 10)
+        node.create_subscription(String, "~/request", lambda msg: self._ask_once(msg.data), 10)
         if settings.joystick:
             buttons = {name: getattr(settings, f"joy_{name}") for name in REQUESTS}
             self._buttons = Buttons({button: name for name, button in buttons.items() if button >= 0})
@@ -79,7 +97,7 @@ class Requests:
         while self._typed:
             for key in self._typed.popleft():
                 if key in EPISODE_KEYS:
-                    self._ask(EPISODE_KEYS[key])
+                    self._ask_once(EPISODE_KEYS[key])
 
     def close(self) -> None:
         if self._terminal is not None:
@@ -87,13 +105,27 @@ class Requests:
 
     def _on_joy(self, msg: Joy) -> None:
         for name in self._buttons.pressed(msg.buttons):
-            self._ask(name)
+            self._do(name)
 
-    def _ask(self, name: str) -> None:
-        again = (name, True) == (self._asked[0], time.monotonic() - self._asked[1] < REPEAT)
-        self._asked = name, time.monotonic()
-        if name in self._actions and not again:
-            self._actions[name]()
+    def _on_trigger(self, name: str, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._attempt(self._actions[name])
+        return response
+
+    def _on_label(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        response.success, response.message = self._attempt(partial(self._label, request.data))
+        return response
+
+    def _do(self, name: str) -> None:
+        done, answer = self._attempt(self._actions[name])
+        if not done:
+            self._refused(answer)
+
+    def _ask_once(self, name: str) -> None:
+        """Do what is asked, but not for each repetition of a key that is held."""
+        (before, when), now = self._asked, time.monotonic()
+        self._asked = name, now
+        if name in self._actions and (name != before or now - when > REPEAT):
+            self._do(name)
 
 
 class Buttons:

@@ -1,5 +1,4 @@
-"""`joystick`: a joystick of Linux's own interface (/dev/input/js*) as sensor_msgs/Joy, where no ROS distribution's `joy`
-is at hand.
+"""`joystick`: a joystick by Linux's own interface (/dev/input/js*) as sensor_msgs/Joy, where no distribution's joy_node is.
 
 As joy_node does, it says at each change and again 20 times a second what is held; left and up are positive. A receiver
 that is pulled out leaves silence, which stops the arm, and is looked for again.
@@ -93,8 +92,9 @@ class Joystick(Node):
             self._file, self._state = os.open(self._device, os.O_RDONLY | os.O_NONBLOCK), State()
             self.get_logger().info(f"reading {self._device}")
         except OSError as error:
-            reason = f"cannot open {self._device}: {error.strerror}; is it plugged in, and may you read it (group input)?"
-            self.get_logger().error(reason, throttle_duration_sec=10.0)
+            reason = f"cannot open {self._device}: {error.strerror}"
+            hint = "is it plugged in, and may you read it (group input)?"
+            self.get_logger().error(f"{reason}; {hint}", throttle_duration_sec=10.0)
 
     def _close(self) -> None:
         if self._file is not None:

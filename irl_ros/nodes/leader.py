@@ -92,5 +92,6 @@ def parse_signs(text: str, contract: Contract) -> np.ndarray:
 
 def _as_many(parts: Sequence[str], name: str, contract: Contract) -> Sequence[str]:
     if len(parts) != contract.robot.n_joints or not all(parts):
-        raise ContractError(f"parameter {name}: {len(parts)} given; {contract.robot.name} has {contract.robot.n_joints} joints")
+        joints = contract.robot.n_joints
+        raise ContractError(f"parameter {name}: {len(parts)} given; {contract.robot.name} has {joints} joints")
     return parts

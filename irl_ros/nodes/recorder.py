@@ -13,7 +13,6 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Bool
-from std_srvs.srv import SetBool, Trigger
 
 from irl_ros.contract import Contract, ContractError, load_thresholds
 from irl_ros.data.alignment import DEMONSTRATED_BY, MINIMUM_PERIODS, SECOND
@@ -102,15 +101,11 @@ class DemoRecorder(Node):
         return Taping(settings.out, self._contract, load_thresholds(settings.task), kinematics, *who)
 
     def _make_requests(self) -> conduct.Requests:
-        actions = {"start": self._start, "stop": self._stop, "discard": self._discard}
-        for name, action in actions.items():
-            self.create_service(Trigger, f"~/{name}", partial(self._on_trigger, action))
-        self.create_service(SetBool, "~/label_success", self._on_label)
         if self._settings.takeover:
             self.create_subscription(Bool, self._settings.takeover, self._on_takeover, LATCHED)
         ends = {"success": partial(self._end, True), "failure": partial(self._end, False)}
-        asked = {name: partial(self._attempt, action) for name, action in {**actions, **ends}.items()}
-        return conduct.Requests(self, self._settings, asked)
+        actions = {"start": self._start, "stop": self._stop, "discard": self._discard, **ends}
+        return conduct.Requests(self, self._settings, actions, self._label, self._attempt, self._announcer.refused)
 
     def _on_message(self, arrival: Arrival) -> None:
         if self._taping.take is None:
@@ -144,14 +139,6 @@ class DemoRecorder(Node):
     def _lasted(self) -> float:
         """For how long the episode has been recorded, on the node's clock [s]."""
         return (self._intake.stamp(time.time_ns()) - self._taping.take.began) / SECOND
-
-    def _on_trigger(self, action: Callable[[], str], _: Any, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = self._attempt(action)
-        return response
-
-    def _on_label(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        response.success, response.message = self._attempt(partial(self._label, request.data))
-        return response
 
     def _on_takeover(self, message: Bool) -> None:
         """A stretch that a person drove is a demonstration; one too short to learn from is not kept."""
