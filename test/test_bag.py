@@ -128,6 +128,16 @@ def test_metadata_says_what_was_recorded(tmp_path: Path) -> None:
         assert reader.message_count == 361
 
 
+@pytest.mark.parametrize("operator", ["No", "on", "12:30:00", "1e3", "~", "", "Ada Löwe 日本", "- x: y #z", "a\nb\t"])
+def test_whoever_demonstrated_keeps_their_name(tmp_path: Path, operator: str) -> None:
+    """YAML has its own ideas about some of them."""
+    path = write(tmp_path, "episode_0000", periods=11, operator=operator)
+    assert read_bag(path).listing.operator == operator
+    set_label(path, False)
+    with Reader(path) as reader:
+        assert read_bag(path).listing.operator == operator and reader.message_count == 67
+
+
 def test_bags_from_before_there_was_a_seal_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "episode_0000", periods=11)
     content = yaml.safe_load((path / "metadata.yaml").read_text())

@@ -84,6 +84,7 @@ def test_npz_files_know_where_they_came_from(data: Path, tmp_path: Path, capsys)
     assert_same(load_demonstrations(data)[0], demonstrations)
     about = json.loads((out / "about.json").read_text())
     assert about["observation_names"][0] == "joint_position.panda_joint1" and len(about["action_names"]) == 7
+    assert main(["inspect", str(out)]) == 2 and "holds npz files, not bags" in capsys.readouterr().err
     assert about["observation_names"][-1] == "end_effector_to_goal.z" and about["rate"] == 20.0
     with pytest.raises(EpisodeError, match="another contract: robot.name: iiwa here, panda there"):
         load_dataset(out, Contract.load("iiwa", "reach"))

@@ -27,7 +27,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.bag import typestore
 from irl_ros.data.clocks import RECEIVE
-from irl_ros.data.listing import BagError, load_yaml, read_listing, seal
+from irl_ros.data.listing import BagError, load_texts, read_listing, seal
 
 METADATA_VERSION = 8
 """Read by rosbag2 from Humble on; version 9 writes its QoS profiles in a form that Humble refuses."""
@@ -157,7 +157,7 @@ class BagWriter:
             "contract": json.dumps(self.contract.to_dict()),
             "task": self.contract.task.name,
             "topics": json.dumps(self._names),
-            **how,
+            **{key: _printable(value) for key, value in how.items()},
         }
         path = self.partial / DESCRIPTION
         path.write_text(json.dumps(seal(self._custom)))
@@ -225,6 +225,11 @@ def _writing(path: Path) -> Iterator[None]:
         raise BagError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _printable(text: str) -> str:
+    """Without what YAML's writers and readers do not agree about."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+
+
 def _sync_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -239,9 +244,10 @@ def set_label(directory: Path, label: bool) -> None:
     path = Path(directory) / "metadata.yaml"
     new = path.with_name(".metadata.yaml.new")
     with _writing(path):
-        content = load_yaml(path.read_text())
-        information = content["rosbag2_bagfile_information"]
-        information["custom_data"] = seal({**information["custom_data"], "label": json.dumps(label)})
+        text = path.read_text()
+        content = yaml.safe_load(text)
+        custom = load_texts(text)["rosbag2_bagfile_information"]["custom_data"]
+        content["rosbag2_bagfile_information"]["custom_data"] = seal({**custom, "label": json.dumps(label)})
         new.write_text(yaml.safe_dump(content, sort_keys=False))
         _sync_path(new)
         new.replace(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from irl_ros.contract import Contract
 from irl_ros.data.bag import check_use, episode, read_messages
@@ -14,6 +17,8 @@ from irl_ros.kinematics import Kinematics
 
 KEPT_BYTES = 256 * 1024 * 1024
 """How much of a data set's arrays stays in memory; what goes beyond is read again each time it is asked for."""
+WORTH_A_BAR = 200
+"""Bags from which on reading takes long enough to show how far it is, on a terminal."""
 
 
 def load_dataset(directory: Path | str, contract: Contract | None = None) -> tuple[Demonstrations, list[str]]:
@@ -93,7 +98,9 @@ class Bags:
         return (found for _, found in self._usable())
 
     def _usable(self) -> Iterator[tuple[Listing, Episode]]:
-        for listing in self.listings:
+        quick = len(self.listings) < WORTH_A_BAR
+        bar = {"desc": "episodes", "unit": "bag", "file": sys.stderr, "mininterval": 1.0, "dynamic_ncols": True}
+        for listing in tqdm(self.listings, disable=quick or None, **bar):
             try:
                 yield listing, self.episode(listing)
             except (BagError, EpisodeError) as error:

@@ -16,8 +16,9 @@ from irl_ros.contract import Contract
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's is ten times as fast; a PyYAML that was built without it has the other."""
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""libyaml's is ten times as fast; a PyYAML that was built without it has the other. Both take every scalar as the text
+that it is: custom_data holds texts, and an operator called No is not False."""
 
 DIGEST = "digest"
 
@@ -72,6 +73,8 @@ def bags(directory: Path | str) -> list[Path]:
     if is_bag(directory):
         return [directory]
     found = [p for p in sorted(directory.iterdir()) if not p.name.startswith(".") and p.is_dir() and is_bag(p)]
+    if not found and any(directory.glob("*.npz")):
+        raise EpisodeError(f"{directory} holds npz files, not bags: training takes them as they are")
     if not found:
         raise EpisodeError(f"no episode bag in {directory}; record demonstrations there first")
     return found
@@ -121,9 +124,9 @@ def check_seal(custom: Mapping[str, str]) -> None:
         raise ValueError("its entries do not fit their checksum")
 
 
-def load_yaml(text: str) -> Any:
-    """Plain types from YAML; raises yaml.YAMLError."""
-    return yaml.load(text, _LOADER)  # a SafeLoader either way
+def load_texts(text: str) -> Any:
+    """Mappings and lists of texts from YAML; raises yaml.YAMLError."""
+    return yaml.load(text, _LOADER)  # a BaseLoader either way: it makes nothing but these
 
 
 @lru_cache(maxsize=64)
@@ -136,14 +139,14 @@ def _contract(text: str) -> Contract:
 
 def _read_metadata(path: Path) -> tuple[Path, float, Mapping[str, str]]:
     try:
-        information = load_yaml(path.read_text())["rosbag2_bagfile_information"]
+        information = load_texts(path.read_text())["rosbag2_bagfile_information"]
         names = [Path(name).name for name in information["relative_file_paths"]]
-        custom, storage = information.get("custom_data") or {}, information.get("storage_identifier")
-        duration = information["duration"]["nanoseconds"] / 1e9
+        custom, storage = information.get("custom_data"), information.get("storage_identifier")
+        duration = int(information["duration"]["nanoseconds"]) / 1e9
     except FileNotFoundError:
         raise BagError(f"{path} is missing: no complete bag") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise BagError(f"{path}: no rosbag2 metadata: {error!r}") from None
     if storage != "mcap" or len(names) != 1:
         raise BagError(f"{path}: only bags of one MCAP file are read, this one has {len(names)} of {storage!r}")
-    return path.parent / names[0], duration, custom
+    return path.parent / names[0], duration, custom if isinstance(custom, dict) else {}

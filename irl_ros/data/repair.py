@@ -26,7 +26,7 @@ from irl_ros.data.bag import read_bag
 from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
-from irl_ros.data.listing import DIGEST, BagError, check_seal, is_bag, load_yaml
+from irl_ros.data.listing import DIGEST, BagError, check_seal, is_bag, load_texts
 from irl_ros.data.recording import unfinished
 
 BROKEN = ".broken"
@@ -146,12 +146,12 @@ def _noted(source: Path) -> Any:
 
 
 def _metadata(source: Path) -> Any:
-    return load_yaml((source / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
+    return load_texts((source / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
 
 
 def _custom(text: str, _source: Path) -> Any:
     """Of the metadata that an MCAP file repeats: without a seal there is nothing to trust it by."""
-    found = load_yaml(text)["custom_data"]
+    found = load_texts(text)["custom_data"]
     if DIGEST not in found:
         raise KeyError(DIGEST)
     return found
