@@ -17,13 +17,14 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-full clean
+.PHONY: help setup demo test test-full docs clean
 
 help:
 	@echo "make demo       record, train, deploy and report in simulation; the run lies in runs/demo"
 	@echo "                OUT=<dir> SEED=<n> METHOD=<name> TASK=<name> ROBOT=<name> DEMONSTRATIONS=<n>"
 	@echo "make test       the tests (under 12 minutes on 2 cores)"
 	@echo "make test-full  the long tests too"
+	@echo "make docs       the documentation as HTML in build/docs"
 	@echo "make setup      the virtual environment in $(VENV), which the other targets make when it is missing"
 	@echo "make clean      remove build outputs (not $(VENV), not runs/)"
 
@@ -39,6 +40,14 @@ test: $(READY)
 
 test-full: $(READY)
 	@$(VENV)/bin/python -m pytest -q
+
+docs: $(VENV)/.docs
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
+	echo "build/docs/index.html"
+
+$(VENV)/.docs: $(READY)
+	@$(PIP) --quiet --no-build-isolation --editable '.[docs]'
+	touch $@
 
 clean:
 	rm -rf build install log *.egg-info .pytest_cache

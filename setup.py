@@ -48,7 +48,10 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"test": ["pytest", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"]},
+    extras_require={
+        "test": ["pytest", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"],
+        "docs": ["sphinx", "myst-parser", "furo"],
+    },
     zip_safe=True,
     maintainer="irl_ros maintainers",
     maintainer_email="maintainers@example.org",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ OTHER_ARM = "other_arm"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code. Errors of use are one sentence, a traceback comes with `--debug`."""
     options = build_parser().parse_args(arguments)
+    sys.path.append(os.getcwd())  # as every node has it: a task's own env may lie here
     expected = (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError)
     return run_command(options.run, options, expected)
 

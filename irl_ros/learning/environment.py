@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,22 @@ class EnvSpec:
     contract: Contract
     options: Mapping[str, Any] = field(default_factory=dict)
     """For the env's constructor: a changed world, or randomisation."""
+
+    def find(self) -> None:
+        """Import what registers the env, and look it up; raises ContractError, before processes start that need it."""
+        env, name = self.contract.task.env, self.contract.task.name
+        module, _, id = env.rpartition(":")
+        try:
+            if module:
+                importlib.import_module(module)
+            gymnasium.spec(id)
+        except ImportError as error:
+            raise ContractError(
+                f"task {name}: its env {env} cannot be imported ({error}); work in the directory where its module lies, "
+                "or name that directory in PYTHONPATH"
+            ) from None
+        except gymnasium.error.Error as error:
+            raise ContractError(f"task {name}: its env {env}: {error}") from None
 
     def make(self, **options: Any) -> gymnasium.Env:
         """The env, without gymnasium's per-step checks; a robot's env gets the contract itself. `options` go to it."""

@@ -49,9 +49,10 @@ class Outcome(NamedTuple):
 
 
 class Rollouts:
-    """A pool of env workers; a context manager that ends them."""
+    """A pool of env workers; a context manager that ends them. ContractError where there is no such env."""
 
     def __init__(self, spec: EnvSpec, workers: int):
+        spec.find()
         self.horizon, self._workers = spec.contract.task.horizon, workers
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers: one thread each
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads

@@ -28,7 +28,8 @@ def health(show: Exhibition) -> Section:
     if not any(row["name"] in OVERFIT for row in rows) and show.reward is not None:
         body += missing(NO_OVERFIT_GAP)
     verdict = "Learning had converged by these figures." if show.run.facts.get("converged") else ""
-    intro = f"<p>None of these figures knows the true reward. {verdict}</p>"
+    where = "What lies behind each stands under its name in docs/troubleshooting.md."
+    intro = f"<p>None of these figures knows the true reward. {verdict} {where}</p>"
     return Section("health", TITLE, intro + body)
 
 

@@ -21,9 +21,9 @@ class PlanarReachEnv(ReachEnv):
     start_noise = START_NOISE
     camera = (0.3, -0.55, 1.05), (0.3, -0.02, 0.0)
 
-    def _draw_goal(self, hand: np.ndarray) -> np.ndarray:
+    def draw_goal(self, hand: np.ndarray) -> np.ndarray:
         while True:
-            goal = super()._draw_goal(hand)
+            goal = super().draw_goal(hand)
             goal[2] = hand[2]
             far = np.linalg.norm(goal - hand) > 5 * self.success_distance
             if far and INNER < np.linalg.norm(goal[:2]) < OUTER:

@@ -34,10 +34,10 @@ class ReachEnv(ArmEnv):
         robot = self.contract.robot
         start = np.array(robot.home) + self.np_random.uniform(-self.start_noise, self.start_noise, robot.n_joints)
         start = np.clip(start, robot.position_lower, robot.position_upper)
-        self.goal = self._draw_goal(self.kinematics.position(start))
+        self.goal = self.draw_goal(self.kinematics.position(start))
         return start
 
-    def _draw_goal(self, hand: np.ndarray) -> np.ndarray:
+    def draw_goal(self, hand: np.ndarray) -> np.ndarray:
         """A goal that the arm has not reached already: farther than twice the success distance."""
         robot = self.contract.robot
         while True:
