@@ -16,7 +16,7 @@ from irl_ros import messages
 from irl_ros.cli import main
 from irl_ros.control.faults import Freshness
 from irl_ros.control.inputs import Inputs
-from irl_ros.data.alignment import Grid, align, choose, guided_grid
+from irl_ros.data.alignment import align, choose, command_grid, guided_grid
 from irl_ros.data.clocks import HEADER, RECEIVE, SECOND, ClockWarning, Sample, dated
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
@@ -40,10 +40,11 @@ def state(measured: int, stamped: bool = True) -> Message:
     return Message(header=header, name=NAMES, position=position, velocity=np.zeros(len(NAMES)), effort=[])
 
 
-def ordered(events: list[tuple[int, str, object]]) -> dict[str, list[Sample]]:
-    """Events (receive time [ns], role, message) to samples, in the order of arrival."""
+def ordered(events: list[tuple[int, str, object]], late: int = 0) -> dict[str, list[Sample]]:
+    """Events (time [ns], role, message) to samples, in the order of arrival: joint states arrive `late` [ns]."""
     found: dict[str, list[Sample]] = {}
-    for order, (time, role, message) in enumerate(sorted(events, key=lambda event: event[0])):
+    arriving = sorted(events, key=lambda event: event[0] + late * (event[1] == "joint_states"))
+    for order, (time, role, message) in enumerate(arriving):
         found.setdefault(role, []).append(Sample(time, order, message))
     return found
 
@@ -62,12 +63,12 @@ def streams(draw: st.DrawFn) -> list[tuple[int, str, object]]:
     return events + [(int(t), "command", command(HOME, HOME)) for t in commands if t < last - SECOND // 2]
 
 
-@given(streams())
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_the_sample_of_a_tick_is_the_newest_that_could_be_seen_whatever_the_times(events) -> None:
-    samples = ordered(events)
+@given(streams(), st.sampled_from([0, 20, 150]))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_the_sample_of_a_tick_is_the_newest_that_could_be_seen_whatever_the_times(events, late) -> None:
+    """`late` [ms]: by the headers' clock, samples need not come in the order of their times."""
+    samples = ordered(events, late * MILLISECOND)
     times = np.array([s.time for s in samples["joint_states"]])
-    arrived = {role: [(s.time, s.order) for s in stream] for role, stream in samples.items()}
     grid = guided_grid(samples, CONTRACT)
     allowed = times[[np.flatnonzero(times <= tick)[-1] for tick in grid.ticks]]
     old = (grid.ticks - allowed).max() / SECOND > AGE
@@ -78,21 +79,44 @@ def test_the_sample_of_a_tick_is_the_newest_that_could_be_seen_whatever_the_time
         return
     assert not old
     np.testing.assert_array_equal(times[index], allowed)
-    if len(arrived.get("command", ())) < 2:
-        return
-    # With commands: the n-th one answers what had arrived before it.
-    places = np.arange(len(grid.ticks) - 1) * len(arrived["command"]) // (len(grid.ticks) - 1)
-    followed = Grid(grid.ticks, places)
+
+
+@st.composite
+def teleoperated(draw: st.DrawFn) -> list[tuple[int, str, object]]:
+    """Joint states 1 to 30 ms apart, and a command about each period, sometimes none."""
+    gaps = [*draw(st.lists(st.integers(1, 30), min_size=40, max_size=60)), *[20] * 45]
+    states = EPOCH + np.cumsum(gaps) * MILLISECOND
+    ticks = np.arange(3, int((states[-1] - EPOCH) / SECOND / PERIOD) - 1)
+    lost = draw(st.sets(st.sampled_from(ticks.tolist()), max_size=5)) - {3}
+    late = draw(st.lists(st.integers(-20, 20), min_size=len(ticks), max_size=len(ticks)))
+    sent = [EPOCH + round(k * PERIOD * SECOND) + ms * MILLISECOND for k, ms in zip(ticks, late) if k not in lost]
+    events: list[tuple[int, str, object]] = [(EPOCH, "goal_pose", goal_pose())]
+    events += [(int(t), "joint_states", state(int(t))) for t in states]
+    return events + [(int(t), "command", command(HOME, HOME)) for t in sent]
+
+
+@given(teleoperated(), st.sampled_from([0, 20, 60]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_command_is_paired_with_what_had_arrived_whatever_the_times(events, late) -> None:
+    samples = ordered(events, late * MILLISECOND)
+    grid = command_grid(samples, CONTRACT)
+    times, orders = (np.array([getattr(s, k) for s in samples["joint_states"]]) for k in ("time", "order"))
+    asked = np.array([s.order for s in samples["command"]])[grid.commands]
     try:
-        index = choose("joint_states", samples, followed, CONTRACT)
-    except EpisodeError:
+        index = choose("joint_states", samples, grid, CONTRACT)
+    except EpisodeError as error:
+        assert late == 60 and ("a gap in joint_states" in str(error) or "no joint_states before" in str(error))
         return
-    new = np.diff(places, prepend=-1) > 0
-    for tick, place, first, k in zip(grid.ticks, places, new, index):
-        assert times[k] <= tick, "from the future"
-        assert not first or arrived["joint_states"][k][1] < arrived["command"][place][1], "not seen when commanded"
+    new = np.diff(grid.commands, prepend=-1) > 0
+    assert (times[index] <= grid.ticks).all(), "from the future"
+    assert (orders[index[:-1]] < asked)[new].all(), "not there when the command was made"
     assert (np.diff(index) >= 0).all(), "backwards"
     assert ((grid.ticks - times[index]) / SECOND <= AGE).all(), "too old"
+    # And no older than these demand: the next sample would be one of the future, or one that had not arrived.
+    following = np.minimum(index + 1, len(times) - 1)
+    told = np.append(np.where(new, asked, np.iinfo(int).max), np.iinfo(int).max)
+    soonest = np.minimum.accumulate(told[::-1])[::-1]
+    assert ((times[following] > grid.ticks) | (orders[following] >= soonest) | (following == index)).all(), "needlessly old"
 
 
 @given(streams())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from irl_ros.contract import Contract
-from irl_ros.data.dataset import Bags, load_demonstrations
+from irl_ros.data.dataset import Bags, load_dataset, load_demonstrations
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.listing import read_listing
 from irl_ros.learning.batch import PART, Featurizer
@@ -93,6 +93,13 @@ def test_a_directory_without_a_bag_that_says_what_it_is(data: Path, tmp_path: Pa
     shutil.copy(data / "episode_0000" / "episode_0000_0.mcap", tmp_path / "episode_0000")
     with pytest.raises(EpisodeError, match="record some more(.|\n)*metadata.yaml is missing"):
         Bags.list(tmp_path)
+
+
+def test_bags_beside_npz_files_are_not_left_out_in_silence(data: Path, tmp_path: Path):
+    shutil.copytree(data / "episode_0000", tmp_path / "episode_0000")
+    np.savez(tmp_path / "one.npz", observations=np.zeros((21, 23)), actions=np.zeros((20, 7)))
+    with pytest.raises(EpisodeError, match="holds bags and npz files"):
+        load_dataset(tmp_path, CONTRACT)
 
 
 def test_features_are_the_same_however_many_parts_they_are_taken_in(data: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ from irl_ros.contract import Contract
 from irl_ros.data.bag import check_use, episode, read_messages
 from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
 from irl_ros.data.interchange import load_npz
-from irl_ros.data.listing import BagError, Listing, bags, read_listing
+from irl_ros.data.listing import BagError, Listing, bags, is_bag, read_listing
 from irl_ros.kinematics import Kinematics
 
 KEPT_BYTES = 256 * 1024 * 1024
@@ -29,6 +29,8 @@ def load_dataset(directory: Path | str, contract: Contract | None = None) -> tup
     directory = Path(directory).expanduser()
     if not any(directory.glob("*.npz")):
         return load_demonstrations(directory, contract)
+    if any(map(is_bag, directory.glob("episode_*"))):
+        raise EpisodeError(f"{directory} holds bags and npz files: put them into a directory each")
     return load_npz(directory, contract)
 
 
