@@ -108,7 +108,7 @@ def test_a_task_says_what_it_asks_for_and_what_else_is_recorded(tmp_path: Path):
             load_thresholds(str(path))
 
 
-def record(directory: Path, step: float, drop: range = range(0), periods: int = 60) -> tuple[Path, Quality]:
+def record(directory: Path, step: float, drop: range = range(0), periods: int = 61) -> tuple[Path, Quality]:
     """An episode through a Take, in which each command asks for `step` allowed steps; numbers in `drop` never arrive."""
     bag = BagWriter(directory / "episode_0000", CONTRACT, TOPICS)
     take = Take(bag, Thresholds(), KINEMATICS, "command", START)
@@ -129,7 +129,9 @@ def record(directory: Path, step: float, drop: range = range(0), periods: int = 
 def test_the_verdict_is_what_training_finds(tmp_path: Path):
     path, found = record(tmp_path, 0.9)
     usable = episode(read_bag(path), CONTRACT, KINEMATICS)
-    assert not found.problems and found.duration == pytest.approx(5.0, abs=0.02)
+    assert not found.problems and found.duration == pytest.approx(5.04, abs=0.02)
+    assert len(found.notes) == 1 and found.notes[0].startswith("training reads the first 2.5 s of 3.0 s: that is the task's")
+    assert not record(tmp_path / "short", 0.9, periods=55)[1].notes
     assert (found.periods, found.clipped) == (len(usable), usable.clipped) == (CONTRACT.task.horizon, 0)
 
 

@@ -90,8 +90,8 @@ class Quality:
     periods: int
     clipped: int
     problems: tuple[str, ...] = ()
-    incompatible: tuple[str, ...] = ()
-    """Topics with a publisher that could not be heard, in words."""
+    notes: tuple[str, ...] = ()
+    """What an operator should know, though the episode is used."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `gap_bins` [s] is where each bin of the gaps begins."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ BEFORE = 1.0
 """[s] of measurements kept in memory until the first command comes."""
 MORE = 2
 """Periods beyond the horizon that are kept in memory."""
+TOO_LONG = 1.2
+"""Horizons from which on an operator is told what training leaves out."""
 PER_PERIOD = 10
 """Messages of a topic that are kept in memory of each period: of a faster topic the last one in each tenth."""
 
@@ -49,7 +52,7 @@ class Take:
     ):
         self.bag, self.began = bag, began
         self.incompatible: dict[str, str] = {}
-        """What of a publisher's QoS could not be met, by role."""
+        """What of a publisher's QoS could not be met since it began, by role."""
         self._contract, self._thresholds, self._kinematics = bag.contract, thresholds, kinematics
         self._demonstrated_by = demonstrated_by
         self.audits = {role: Audit() for role in bag.counts}
@@ -88,7 +91,12 @@ class Take:
         timed = {r for r in contract.sources if not contract.topics[r].latched}
         edges = {role: (self.began, end) if role in timed else () for role in self.audits}
         streams = {role: audit.stream(*edges[role]) for role, audit in self.audits.items()}
-        problems, episode = [], None
+        problems = [
+            f"a publisher of {role} could not be heard: another {policy} is needed"
+            for role, policy in self.incompatible.items()
+            if role in self._kept
+        ]
+        episode = None
         try:
             episode = self._episode(name)
         except (EpisodeError, BagError) as error:
@@ -98,10 +106,20 @@ class Take:
             streams=streams,
             periods=len(episode) if episode else 0,
             clipped=episode.clipped if episode else 0,
-            incompatible=tuple(f"{role}: {policy}" for role, policy in self.incompatible.items()),
         )
+        notes = tuple(self._too_long(end))
         judged = judge(quality, contract, self._thresholds, self._demonstrated_by)
-        return replace(quality, problems=(*judged, *problems))
+        return replace(quality, problems=(*judged, *problems), notes=notes)
+
+    def _too_long(self, end: int) -> Iterator[str]:
+        """What lies beyond the task's horizon is recorded and not learned from."""
+        task = self._contract.task
+        lasted, horizon = (end - (end if self._first is None else self._first)) / SECOND, task.horizon * task.period
+        if lasted > TOO_LONG * horizon:
+            yield (
+                f"training reads the first {horizon:g} s of {lasted:.1f} s: that is the task's horizon; demonstrate "
+                "faster, or raise it"
+            )
 
     def _episode(self, name: str) -> Episode | None:
         if self._kinematics is None:

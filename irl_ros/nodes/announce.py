@@ -44,6 +44,7 @@ class Announcer:
         told = {True: "SUCCESS", False: "FAILURE", None: "SAVED"}[kept.label]
         unused = "interrupted: training will not use it" if kept.interrupted else ""
         warned = [f"NOT USED BY TRAINING: {problem}" for problem in (unused, *problems) if problem]
+        warned += [f"NOTE: {note}" for note in kept.quality.notes]
         line = kept.quality.line(name, kept.label)
         self.say(f"{told} {name}", line, *warned, f"it is saved in {kept.path}", bells=3 if warned else 2)
 
@@ -85,7 +86,7 @@ class Announcer:
     def end(self, taping: Taping) -> None:
         """The session ends: where its episodes are."""
         if taping.saved:
-            print(f"{taping.saved} episodes are saved: see `irl_ros inspect {taping.out}`", flush=True)
+            print(f"episodes saved: {taping.saved}; look at them: irl_ros inspect {taping.out}", flush=True)
 
     def flush(self) -> None:
         """Before the node ends, what it said last must be out."""

@@ -151,9 +151,10 @@ class Intake:
         age = time.monotonic() - self._heard.get(role, 0.0)
         return age if limit is not None and age > limit + SILENCE else 0.0
 
-    def adapt(self) -> None:
-        """Ask for what the publishers offer: reliable where all are, so that the network loses nothing. Not while an
-        episode is recorded: messages may be missed meanwhile."""
+    def adapt(self) -> list[str]:
+        """Ask for what the publishers offer: reliable where all are, so that the network loses nothing; returns the
+        topics where that is new. Not while an episode is recorded: messages may be missed meanwhile."""
+        changed = []
         for role, subscription in self._inputs.items():
             offered = [i.qos_profile for i in self._node.get_publishers_info_by_topic(self.names[role])]
             if self._latched(role) or not offered:
@@ -164,6 +165,8 @@ class Intake:
                 self._heard.pop(role, None)
                 self.incompatible.pop(role, None)
                 self._inputs[role] = self._subscribe(role, wanted)
+                changed.append(self.names[role])
+        return changed
 
     def offered(self, role: str) -> Qos:
         """The QoS of the topic's publisher, or what it should be where nothing publishes."""

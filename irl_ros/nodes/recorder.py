@@ -215,7 +215,7 @@ class DemoRecorder(Node):
         start = self._intake.stamp(self._began)
         topics = {role: (full, self._intake.offered(role)) for role, full in self._intake.names.items()}
         name = self._taping.begin(topics, self.get_parameter("operator").value, start)
-        self._taping.take.incompatible = self._intake.incompatible
+        self._intake.incompatible = self._taping.take.incompatible
         for arrival in self._intake.latched.values():
             self._taping.take.write(arrival, start)
         self._write(arrival for arrival in first if arrival.role not in self._intake.latched)
@@ -226,7 +226,8 @@ class DemoRecorder(Node):
 
     def _check_ready(self) -> None:
         self._taping.states.check_start()
-        problems = self._missing()
+        problems = [f"{name}: its publisher was found just now, ask again" for name in self._intake.adapt()]
+        problems += self._missing()
         if disk := self._disk():
             problems.append(disk)
         if problems:
