@@ -19,7 +19,7 @@ from mcap.stream_reader import StreamReader
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Reader
 
-from irl_ros.contract import COMMAND_ROLES, Contract
+from irl_ros.contract import COMMAND_ROLES, Contract, did_you_mean
 from irl_ros.data.bag_writer import BagWriter, usual_qos
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError
@@ -86,7 +86,7 @@ def read_foreign(
     path = Path(path).expanduser()
     unknown = [role for role in renamed if role not in contract.topics]
     if unknown:
-        raise BagError(f"no topic {', '.join(unknown)} in the contract; it has {', '.join(contract.topics)}")
+        raise BagError(f"no topic {', '.join(unknown)} in the contract.{did_you_mean(unknown[0], tuple(contract.topics))}")
     names = {role: _full(renamed.get(role, topic.name)) for role, topic in contract.topics.items()}
     with _reading(path):
         _check_sums(path)
@@ -153,7 +153,7 @@ def _mark(path: Path, topic: str, found: Mapping[str, Connection]) -> str:
     for name in (_full(topic), _full(topic) + SERVICE_EVENT):
         if name in found:
             return name
-    raise BagError(f"{path}: no topic {_full(topic)} to cut by; it has {', '.join(sorted(found))}")
+    raise BagError(f"{path}: no topic {_full(topic)} to cut by.{did_you_mean(_full(topic), sorted(found))}")
 
 
 def _check_topics(path: Path, contract: Contract, names: Mapping[str, str], types: Mapping[str, str]) -> None:
@@ -161,7 +161,7 @@ def _check_topics(path: Path, contract: Contract, names: Mapping[str, str], type
         wanted = contract.topics[role].type
         if role in contract.sources and name not in types:
             raise BagError(
-                f"{path}: no topic {name} for {role}; it has {', '.join(sorted(types))}. Name the right one: "
+                f"{path}: no topic {name} for {role}.{did_you_mean(name, sorted(types))} Name the right one: "
                 f"{role}=TOPIC"
             )
         if name in types and types[name] != wanted:

@@ -22,6 +22,7 @@ from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag_writer import offered_qos, usual_qos
 from irl_ros.data.recording import SimTime
 from irl_ros.data.take import Arrival
+from irl_ros.nodes.near_topics import near_topic
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -190,7 +191,7 @@ class Intake:
     def _lack(self, role: str) -> str:
         if role not in self._heard:
             if not self._node.count_publishers(self.names[role]):
-                return "it has no publisher"
+                return "it has no publisher" + near_topic(self._node, self._contract.topics[role])
             if role in self.incompatible:
                 return f"its publisher's {self.incompatible[role]} does not fit" + self._must(role)
             return "nothing received yet" + self._must(role)

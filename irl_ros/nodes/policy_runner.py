@@ -40,6 +40,7 @@ from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
 from irl_ros.nodes.loading import Parameters, make_pilot
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
+from irl_ros.nodes.near_topics import near_topic
 from irl_ros.nodes.outputs import RELIABLE, CommandOutput
 from irl_ros.nodes.parameters import declare
 from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
@@ -201,9 +202,15 @@ class PolicyRunner(LifecycleNode):
             self._enable() if request.data else self._disable()
             response.success, response.message = True, "enabled" if request.data else "disabled"
         except GateError as error:
-            response.success, response.message = False, str(error)
-            self.get_logger().warning(str(error))
+            response.success, response.message = False, f"{error}{self._meant(str(error))}"
+            self.get_logger().warning(response.message)
         return response
+
+    def _meant(self, refusal: str) -> str:
+        """Which topic was probably meant where the one that was named is silent."""
+        topics = () if self._contract is None else self._contract.topics.values()
+        silent = (topic for topic in topics if refusal.endswith(f"nothing received on {topic.name}"))
+        return next((near_topic(self, topic) for topic in silent), "")
 
     def _enable(self) -> None:
         if self._watchdog is None:
