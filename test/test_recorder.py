@@ -301,6 +301,7 @@ def test_every_loss_is_counted_told_and_keeps_the_episode_from_training(tmp_path
     numbers = [s.message.header.stamp.sec for s in recording.samples["joint_states"]]
     assert found["streams"]["joint_states"]["lost"] == numbers[-1] - numbers[0] + 1 - len(numbers) > 0
     assert "NOT USED BY TRAINING: " in recorder.output and "\a" in recorder.output
+    assert "/joint_states: the middleware lost" in recorder.output
     with pytest.raises(EpisodeError, match="messages of joint_states are lost"):
         load_demonstrations(tmp_path)
 

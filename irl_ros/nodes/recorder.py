@@ -209,6 +209,7 @@ class DemoRecorder(Node):
         """An episode that begins now, or with what arrived `before`: asked for once all that came is delivered."""
         self._taping.states.check_start()
         self._intake.drain()
+        self._intake.events()  # what was lost before is not this episode's
         self._check_ready()
         first = tuple(before())
         self._began = min((arrival.wall for arrival in first), default=time.time_ns())
@@ -253,6 +254,7 @@ class DemoRecorder(Node):
 
     def _finish(self, interrupted: bool = False) -> Kept:
         self._announcer.state(State.SAVING)
+        self._intake.events()
         kept = self._taping.finish(self._intake.stamp(time.time_ns()), interrupted)
         self._announcer.state(self._taping.state)
         self._announcer.kept(kept)
