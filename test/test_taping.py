@@ -15,7 +15,7 @@ from irl_ros.contract import Thresholds
 from irl_ros.data import catalogue
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import read_bag
-from irl_ros.data.listing import bags
+from irl_ros.data.listing import BagError, bags
 from irl_ros.data.recording import EpisodeStates, Refused, State
 from irl_ros.data.take import Arrival
 from irl_ros.data.taping import Taping
@@ -150,3 +150,14 @@ def test_a_button_counts_when_it_goes_down():
         [], ["start"], [], ["success"], [], [], ["success", "start"]
     ]
     assert buttons.pressed([0, 0]) == [], "another joystick with fewer buttons"
+
+
+def test_a_save_that_fails_leaves_the_recording_and_nothing_with_a_name(tmp_path: Path):
+    session = taping(tmp_path)
+    tape(session)
+    (tmp_path / "episode_0000").mkdir()
+    with pytest.raises(BagError, match="exists already"):
+        session.finish(START + SECOND)
+    assert session.fail() == "episode_0000" and session.take is None and session.saved == 0
+    assert session.state is State.IDLE and not any((tmp_path / "episode_0000").iterdir())
+    assert (tmp_path / ".episode_0000.partial").is_dir()

@@ -76,10 +76,10 @@ class Taping:
     def finish(self, end: int, interrupted: bool = False) -> Kept:
         """Stop at `end` [ns] and keep the episode; `interrupted`: as one that training does not use."""
         self.states.stop()
-        take, self.take = self.take, None
-        name, label = self.states.name, None if interrupted else self.states.label
-        quality = take.quality(name, end)
-        path = take.bag.save(label, interrupted, quality.to_dict()).absolute()
+        label = None if interrupted else self.states.label
+        quality = self.take.quality(self.states.name, end)
+        path = self.take.bag.save(label, interrupted, quality.to_dict()).absolute()
+        self.take = None
         self.states.saved(path)
         if interrupted:
             self.states.fail()
