@@ -174,7 +174,10 @@ def fill_joint_trajectory(
     msg.joint_names = list(joint_names)
     missing = len(trajectory.times) - len(msg.points)
     points = [*msg.points, *(point_type() for _ in range(missing))]
-    msg.points = [_point(point, *values) for point, *values in zip(points, *trajectory)]
+    msg.points = points[: len(trajectory.times)]
+    for point, time, position, velocity in zip(msg.points, *(values.tolist() for values in trajectory)):
+        set_duration(point.time_from_start, time)
+        point.positions, point.velocities = position, velocity
     return msg
 
 
@@ -197,12 +200,6 @@ def fill_group_velocity(
     error = trajectory.positions[0] - velocity * trajectory.times[0] - measured
     limit = np.asarray(velocity_limit)
     return fill_joint_group(msg, np.clip(velocity + error / DRIFT_TIME, -limit, limit))
-
-
-def _point(point: Any, time: float, position: np.ndarray, velocity: np.ndarray) -> Any:
-    set_duration(point.time_from_start, time)
-    point.positions, point.velocities = position.tolist(), velocity.tolist()
-    return point
 
 
 @lru_cache(maxsize=64)

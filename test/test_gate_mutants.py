@@ -118,15 +118,15 @@ MUTANTS = [
     Mutant("box's upper side removed", "box", ", *map(sub, hand, self._upper)", ""),
     Mutant("box's sign flipped", "box", "sub, hand, self._upper", "sub, self._upper, hand"),
     Mutant("box of one side only", "box", "*map(sub, self._lower, hand)", "min(map(sub, self._lower, hand))"),
-    Mutant("steps not shortened at the box", "gate", "if max(excess, stop_excess) <= self._excess:", "if True:"),
+    Mutant("steps not shortened at the box", "box", "if max(excess, stop_excess) <= allowed:", "if True:"),
     Mutant(
         "the stop may leave the box",
-        "gate",
-        "if max(excess, stop_excess) <= self._excess:",
-        "if excess <= self._excess:",
+        "box",
+        "if max(excess, stop_excess) <= allowed:",
+        "if excess <= allowed:",
     ),
     Mutant("no halt where the box cannot be kept", "gate", "if excess > self._excess + ROUNDING:", "if False:"),
-    Mutant("the stop leaves the box behind a short step", "gate", "if stop_excess > self._excess:", "if False:"),
+    Mutant("the stop leaves the box behind a short step", "box", "step if stop_excess <= allowed else", "step if True else"),
     Mutant(
         "measured end effector not looked at",
         "gate",
@@ -246,4 +246,4 @@ def test_a_fault_in_a_limit_is_noticed(mutant: Mutant):
 
 
 def test_without_a_fault_fresh_modules_pass():
-    gate_drives.check(mutated(Mutant("none", "gate", "HALVINGS = 6", "HALVINGS = 6")))
+    gate_drives.check(mutated(Mutant("none", "box", "HALVINGS = 6", "HALVINGS = 6")))

@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 
 from irl_ros.contract import Contract, ContractError, Safety
-from irl_ros.control.box import ROUNDING, Box
+from irl_ros.control.box import ROUNDING, Box, fit
 from irl_ros.control.faults import Freshness, array_fault
-from irl_ros.control.limits import Bounded, JointLimits, Step
+from irl_ros.control.limits import JointLimits
 from irl_ros.motion import (
     DifferentialKinematics,
     JointTrajectory,
@@ -40,9 +40,6 @@ from irl_ros.motion import (
     halt_trajectory,
     wanted_target,
 )
-
-HALVINGS = 6
-"""How finely a step that leaves the box is shortened."""
 
 
 class GateError(ValueError):
@@ -228,7 +225,7 @@ class Gate:
         bounded = self._limits.bound(asked, before, self._change.tolist(), measured.tolist())
         if bounded.conflict is not None:
             return self.halt(self._contradiction(bounded.conflict, measured), measured, ages)
-        step, excess = self._inside_box(before, bounded)
+        step, excess = fit(self._limits, self._box, before, self._change.tolist(), bounded, self._excess)
         if excess > self._excess + ROUNDING:
             return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
         if not all(map(math.isfinite, (*step.target, *step.velocity, *step.stop))):
@@ -238,28 +235,6 @@ class Gate:
         self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
         self._step = step
         return Command(self._limits.trajectory(step), action, target.copy(), limited, opening)
-
-    def _inside_box(self, before: list[float], bounded: Bounded) -> tuple[Step, float]:
-        """The step to the bounded target and how far that is outside the box [m]; where it or the stop after it leaves
-        the box, the step that goes as far that way from braking as fits."""
-        step, excess, stop_excess = self._tried(before, bounded.target)
-        if max(excess, stop_excess) <= self._excess:
-            return step, excess
-        braked = self._limits.braked(before, self._change.tolist(), bounded)
-        fits, fails = 0.0, 1.0
-        for _ in range(HALVINGS):
-            share = (fits + fails) / 2.0
-            inside = max(self._tried(before, _partway(braked, bounded.target, share))[1:]) <= self._excess
-            fits, fails = (share, fails) if inside else (fits, share)
-        step, excess, stop_excess = self._tried(before, _partway(braked, bounded.target, fits))
-        if stop_excess > self._excess:
-            step = self._limits.at_rest(step.target)
-        return step, excess
-
-    def _tried(self, before: list[float], target: list[float]) -> tuple[Step, float, float]:
-        """The step to a target, and how far the target and the stop after it are outside the box [m]."""
-        step = self._limits.step(before, target)
-        return step, self._box.excess(step.target), self._box.excess(step.stop)
 
     def _executed(self, before: np.ndarray, command: Command) -> np.ndarray:
         """The action that would have asked for this command, clipped to [-1, 1]."""
@@ -313,6 +288,3 @@ class Gate:
         lower, upper = self._limits.range(joint)
         return f"{self._limits.names[joint]} is at {measured[joint]:.3f} rad, outside [{lower}, {upper}]"
 
-
-def _partway(start: list[float], end: list[float], share: float) -> list[float]:
-    return [a + share * (b - a) for a, b in zip(start, end)]

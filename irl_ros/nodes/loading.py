@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import JointState
 
 from irl_ros.checkpoint import Checkpoint, CheckpointError
-from irl_ros.contract import Contract, ContractError, Safety, load_robot, load_safety, load_task
+from irl_ros.contract import Contract, ContractError, Safety, Topic, load_robot, load_safety, load_task
 from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.pilot import Pilot, Send
@@ -16,6 +18,7 @@ from irl_ros.kinematics import Kinematics
 from irl_ros.messages import COMMAND_INTERFACES, DRY_RUN, GROUP_VELOCITY, JOINT_TRAJECTORY
 from irl_ros.nodes.parameters import ParameterError, parameter
 
+MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
 LOOP_MARGIN = 0.1
 """[s] beyond one period without a tick."""
 SLOWEST = 10.0
@@ -108,3 +111,12 @@ def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
     if differences:
         raise ContractError(f"checkpoint {directory} does not fit robot {robot!r}: {'; '.join(differences)}")
     return checkpoint
+
+
+def message_type(topic: Topic) -> type:
+    """The message class of an observation's topic; raises ContractError where it is none that can be read."""
+    if topic.type not in MESSAGE_TYPES:
+        valid = ", ".join(MESSAGE_TYPES)
+        raise ContractError(f"topic {topic.name}: type {topic.type} is not supported; valid: {valid}")
+    return MESSAGE_TYPES[topic.type]
+

@@ -15,6 +15,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
+
 from irl_ros import messages
 from irl_ros.contract import Contract, ContractError
 from irl_ros.control.gate import Command, Halt
@@ -29,6 +34,9 @@ CHANNELS: dict[str, tuple[type, str]] = {
 }
 """Message and topic of each interface; the robot's own command topic where that takes the message."""
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+QUIET = PublisherEventCallbacks(use_default_callbacks=False)
+"""The executor asks each event callback whenever it wakes, before it hands on a joint state. A subscriber whose QoS does
+not fit is told so on its own side."""
 ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
 
 

@@ -15,22 +15,15 @@ import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 
-try:
-    from rclpy.event_handler import PublisherEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks
-
 from irl_ros import messages
 from irl_ros.checkpoint import CheckpointError
-from irl_ros.contract import Contract, ContractError, Topic
+from irl_ros.contract import Contract, ContractError
 from irl_ros.control.gate import Command, GateError, GateState, Halt
 from irl_ros.control.metronome import Metronome
 from irl_ros.control.pilot import Pilot
@@ -38,17 +31,15 @@ from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.claims import Claims
 from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
-from irl_ros.nodes.loading import Parameters, make_pilot
+from irl_ros.nodes.loading import Parameters, make_pilot, message_type
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
 from irl_ros.nodes.near_topics import near_topic
-from irl_ros.nodes.outputs import RELIABLE, CommandOutput
+from irl_ros.nodes.outputs import QUIET, RELIABLE, CommandOutput
 from irl_ros.nodes.parameters import declare
 from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
 from irl_ros.nodes.watchdog import Watchdog
 
 MARKER_PERIOD = 0.2  # [s]
-QUIET = PublisherEventCallbacks(use_default_callbacks=False)
-MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
 
 
 class PolicyRunner(LifecycleNode):
@@ -140,16 +131,12 @@ class PolicyRunner(LifecycleNode):
         for role in self._pilot.inputs.roles:
             qos = LATCHED if topics[role].latched else SENSOR
             receive = functools.partial(self._on_message, role)
-            self._subscribe(_message_type(topics[role]), topics[role].name, receive, qos)
+            self._subscribe(message_type(topics[role]), topics[role].name, receive, qos)
         if not self._output.dry:
             self._claims = Claims(self, self._output.topic, self._started, self._halt)
 
     def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
-        """A plain publisher: an inactive lifecycle publisher would drop the halt in silence.
-
-        Without event callbacks: the executor asks each of them whenever it wakes, before it hands on a joint state. A
-        subscriber whose QoS does not fit is told so on its own side.
-        """
+        """A plain publisher: an inactive lifecycle publisher would drop the halt in silence."""
         publisher = self.create_publisher(kind, topic, qos, event_callbacks=QUIET)
         self._publishers_built.append(publisher)
         return publisher
@@ -307,13 +294,6 @@ class PolicyRunner(LifecycleNode):
 
     def _diagnose(self, *lines: DiagnosticStatus) -> None:
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), lines))
-
-
-def _message_type(topic: Topic) -> type:
-    if topic.type not in MESSAGE_TYPES:
-        valid = ", ".join(MESSAGE_TYPES)
-        raise ContractError(f"topic {topic.name}: type {topic.type} is not supported; valid: {valid}")
-    return MESSAGE_TYPES[topic.type]
 
 
 def main() -> None:
