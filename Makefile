@@ -8,6 +8,7 @@ VENV ?= .venv
 # Where a ROS distribution is sourced its own rclpy is used; else the wheels of one.
 DISTRIBUTION := $(shell [ -n "$${ROS_DISTRO:-}" ] && python3 -c 'import rclpy' 2>/dev/null && echo "$$ROS_DISTRO")
 READY := $(VENV)/.ready-$(or $(DISTRIBUTION),wheels)
+PYTEST = $(VENV)/bin/python -m pytest -q --numprocesses 2 --dist loadgroup
 PIP = $(VENV)/bin/python -m pip install --constraint constraints.txt
 ROS_WHEELS := ros-kilted-rclpy ros-rmw-fastrtps-cpp ros-std-msgs ros-sensor-msgs ros-geometry-msgs \
 	ros-trajectory-msgs ros-diagnostic-msgs ros-visualization-msgs ros-nav-msgs ros-std-srvs
@@ -36,10 +37,10 @@ demo: $(READY)
 		$(if $(DEMONSTRATIONS),--demonstrations $(DEMONSTRATIONS))
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest -q -m "not full"
+	@$(PYTEST) -m "not full"
 
 test-full: $(READY)
-	@$(VENV)/bin/python -m pytest -q
+	@$(PYTEST)
 
 docs: $(VENV)/.docs
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs build/docs

@@ -49,7 +49,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"],
         "docs": ["sphinx", "myst-parser", "furo"],
     },
     zip_safe=True,

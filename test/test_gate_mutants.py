@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant("infinite taken", "faults", "map(math.isfinite, value.tolist())", "map(lambda x: x == x, value.tolist())"),
     Mutant("any shape taken", "faults", "or value.shape != (size,):", "or False:"),
     Mutant("any type taken", "faults", 'if value.dtype.kind != "f":', "if False:"),
-    Mutant("stale taken", "faults", "age > max_age:", "age > 9.0:"),
+    Mutant("stale taken", "faults", "topic.too_old(age)", "age > 9.0"),
     Mutant("missing taken", "faults", "if not age < math.inf:", "if False:"),
     Mutant("an age that is no number taken", "faults", "if not age < math.inf:", "if age == math.inf:"),
     Mutant("a human's wish not looked at", "gate", 'array_fault("wanted joint position", wanted, n_joints)', "None"),
