@@ -246,6 +246,14 @@ def test_metadata_that_promises_more_than_there_is(tmp_path: Path, capsys):
     assert "14 messages on /joint_states, its metadata says 15" in capsys.readouterr().err
 
 
+def test_a_bag_of_a_killed_recorder_is_told_what_may_help(tmp_path: Path, capsys):
+    file = tmp_path / "killed.mcap"
+    file.write_bytes(next(write(tmp_path, "whole", 40).glob("*.mcap")).read_bytes()[:70_000])
+    assert main(["import", str(file), "--out", str(tmp_path / "data")]) == 2
+    assert "cut short? `ros2 bag reindex` or `mcap recover` may help" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_refusals_say_what_is_wrong(tmp_path: Path, capsys):
     bag = tmp_path / "bag"
     record(bag, StoragePlugin.SQLITE3)
@@ -256,6 +264,7 @@ def test_refusals_say_what_is_wrong(tmp_path: Path, capsys):
         (["--topic", "states=/noise"], "no topic states in the contract"),
         (["--topic", "noise"], "no ROLE=TOPIC"),
         (["--labels", "/nothing"], "no topic /nothing to cut by"),
+        (["--robot", "iiwa"], "its first message: pose: its frame_id is 'panda_link0'"),
         (["--times", str(tmp_path / "bad.csv")], "row 1: its end must lie after its start"),
         (["--times", str(tmp_path / "none.csv")], "needs rows of start, end"),
     ):

@@ -19,7 +19,9 @@ from mcap.stream_reader import StreamReader
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Reader
 
+from irl_ros import messages
 from irl_ros.contract import COMMAND_ROLES, Contract, did_you_mean
+from irl_ros.data.bag import decode
 from irl_ros.data.bag_writer import BagWriter, usual_qos
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError
@@ -100,6 +102,8 @@ def read_foreign(
             counts = Counter({topic: 0 for topic in wanted})
             chosen = [c for c in reader.connections if c.topic in wanted]
             for connection, time, data in reader.messages(chosen) if chosen else ():
+                if not counts[connection.topic]:
+                    _check_first(path, connection.topic, bytes(data), names, contract)
                 counts[connection.topic] += 1
                 if connection.topic in kept:
                     kept[connection.topic].append((time, bytes(data)))
@@ -126,7 +130,19 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     # What damaged files of two formats and two compressions end in is theirs to choose.
     except Exception as error:
-        raise BagError(f"{path}: cannot be read: {error}") from None
+        reason = str(error) or f"{type(error).__name__}: cut short? `ros2 bag reindex` or `mcap recover` may help"
+        raise BagError(f"{path}: cannot be read: {reason}") from None
+
+
+def _check_first(path: Path, topic: str, data: bytes, names: Mapping[str, str], contract: Contract) -> None:
+    """Another arm's joints and another frame are told before anything is written."""
+    for role in contract.sources:
+        if names[role] == topic:
+            message = decode(path, topic, contract.topics[role].type, data)
+            try:
+                messages.measured(message, role, contract, "joint_velocity" in contract.slices)
+            except messages.MessageError as error:
+                raise BagError(f"{path}: {topic}, its first message: {error}") from None
 
 
 def _check_sums(path: Path) -> None:
