@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from irl_ros.command import add_json, tell
 from irl_ros.data import catalogue
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.listing import BagError, bags, read_listing
@@ -24,13 +24,14 @@ def add_commands(commands: Any, add: Any) -> None:
     """`inspect`, `list`, `label`, `drop`, `split` and `repair` to argparse's `commands`; `add` makes a subcommand of
     a name and a help text."""
     inspect = _add(commands, add, "inspect", "what demonstrations lie there, how good, and which of them training uses")
-    inspect.add_argument("--json", action="store_true", help="figures for machines")
+    add_json(inspect)
     inspect.add_argument("--pictures", metavar="DIR", help="draw end effector paths and joint curves there")
     inspect.set_defaults(run=_inspect)
     listing = _add(commands, add, "list", "what bags say of themselves, a millisecond each: for large data sets")
     listing.add_argument("--label", choices=tuple(_CHOSEN), help="only those labelled so")
     listing.add_argument("--by", metavar="OPERATOR", help="only those that this operator demonstrated")
     listing.add_argument("--names", action="store_true", help="names alone, one a line: for other commands to take")
+    add_json(listing)
     listing.set_defaults(run=_list)
     label = _add(commands, add, "label", "say whether recorded episodes succeeded")
     label.add_argument("outcome", choices=("success", "failure"))
@@ -43,8 +44,10 @@ def add_commands(commands: Any, add: Any) -> None:
     split = _add(commands, add, "split", "share episodes out among new data sets; the old one stays")
     split.add_argument("parts", nargs="+", metavar="DIR=SHARE", help="a new directory and its share, 0 to 1")
     split.add_argument("--seed", type=int, default=0, help="which episode goes where comes from it")
+    add_json(split)
     split.set_defaults(run=_split)
     repair = _add(commands, add, "repair", "whole bags of what killed recorders and bad disks left; nothing is deleted")
+    add_json(repair)
     repair.set_defaults(run=_repair)
 
 
@@ -57,10 +60,7 @@ def _add(commands: Any, add: Any, name: str, help: str) -> argparse.ArgumentPars
 def _inspect(options: argparse.Namespace) -> int:
     directory = Path(options.directory)
     entries = catalogue.catalogue(directory)
-    if options.json:
-        print(json.dumps([entry.to_dict() for entry in entries], indent=1))
-    else:
-        print(_table(entries))
+    tell(options, [entry.to_dict() for entry in entries], [_table(entries)])
     if options.pictures:
         for path in _pictures(entries, directory, Path(options.pictures)):
             print(f"picture: {path}", file=sys.stderr)
@@ -123,7 +123,7 @@ def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> li
 
 
 def _list(options: argparse.Namespace) -> int:
-    rows, unreadable = [], 0
+    rows, shown, unreadable = [], [], 0
     for path in bags(Path(options.directory)):
         try:
             found = read_listing(path)
@@ -134,11 +134,11 @@ def _list(options: argparse.Namespace) -> int:
         labelled = options.label is None or found.label is _CHOSEN[options.label]
         if labelled and options.by in (None, found.operator):
             seconds, refusal = f"{found.duration:.1f}", found.refusal
+            shown.append({"name": found.name, "label": found.label, "duration": found.duration})
+            shown[-1].update(operator=found.operator, problem=refusal)
             rows.append([found.name, LABELS[found.label], seconds, found.operator or "-", refusal or "-"])
-    if options.names:
-        print("\n".join(row[0] for row in rows))
-    else:
-        print("\n".join(_aligned([["episode", "label", "seconds", "by", "not used because"], *rows])))
+    names, head = [row[0] for row in rows], ["episode", "label", "seconds", "by", "not used because"]
+    tell(options, shown, names if options.names else _aligned([head, *rows]))
     return 1 if unreadable else 0
 
 
@@ -157,8 +157,9 @@ def _drop(options: argparse.Namespace) -> int:
 
 def _split(options: argparse.Namespace) -> int:
     parts = dict(_part(text) for text in options.parts)
-    for target, names in catalogue.split(Path(options.directory), parts, options.seed).items():
-        print(f"{target}: {len(names)} episodes: {', '.join(names)}")
+    shares = catalogue.split(Path(options.directory), parts, options.seed)
+    said = [f"{target}: {len(names)} episodes: {', '.join(names)}" for target, names in shares.items()]
+    tell(options, {str(target): list(names) for target, names in shares.items()}, said)
     return 0
 
 
@@ -174,11 +175,14 @@ def _repair(options: argparse.Namespace) -> int:
     from irl_ros.data.repair import repair_directory
 
     repaired, hopeless = repair_directory(Path(options.directory))
+    made = []
     for found in repaired:
         lost = f"; lost: {found.lost}" if found.lost else ""
-        print(f"{found.bag}: {found.messages} messages of {found.source}, marked as interrupted{lost}")
+        made.append(f"{found.bag}: {found.messages} messages of {found.source}, marked as interrupted{lost}")
     for reason in hopeless:
         print(f"not repaired: {reason}", file=sys.stderr)
     if not repaired and not hopeless:
-        print(f"nothing to repair in {options.directory}")
+        made.append(f"nothing to repair in {options.directory}")
+    figures = [{**f._asdict(), "source": str(f.source), "bag": str(f.bag)} for f in repaired]
+    tell(options, {"repaired": figures, "not_repaired": list(hopeless)}, made)
     return 1 if hopeless else 0

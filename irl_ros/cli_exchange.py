@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from irl_ros.command import add_json, tell
 from irl_ros.contract import Contract
 from irl_ros.data.clocks import CLOCKS, RECEIVE
 from irl_ros.data.dataset import load_dataset
@@ -32,6 +33,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", required=True, help="new directory")
     _add_python(command)
     _add_contract(command, "where the episodes do not say it themselves: ")
+    add_json(command)
     command.set_defaults(run=_export)
 
 
@@ -61,7 +63,8 @@ def _export(options: argparse.Namespace) -> int:
         raise EpisodeError(str(error)) from None
     except FileExistsError:
         raise EpisodeError(f"{out} exists already: name a new directory") from None
-    print(f"{len(demonstrations)} episodes as {options.to} in {out}")
+    figures = {"episodes": len(demonstrations), "form": options.to, "out": str(out), "not_exported": rejected}
+    tell(options, figures, [f"{len(demonstrations)} episodes as {options.to} in {out}"])
     return 0
 
 
@@ -84,6 +87,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     cut.add_argument("--events", nargs=2, metavar=("START", "STOP"), help="cut by messages on two topics")
     cut.add_argument("--labels", metavar="TOPIC", help="cut by std_msgs/Bool on a topic: ended, and succeeded or not")
     cut.add_argument("--times", metavar="CSV", help="cut by rows of start, end [s] and perhaps 1 or 0 for success")
+    add_json(command)
     command.set_defaults(run=_import)
 
 
@@ -99,7 +103,8 @@ def _import_library(options: argparse.Namespace) -> int:
     if given:
         raise ExchangeError(f"{', '.join(given)}: only a bag can be told that, not {options.form}")
     files = take_over(options.form, Path(options.source), Path(options.out), options.python)
-    print(f"{len(files)} episodes in {options.out}: {', '.join(path.stem for path in files)}")
+    names = [path.stem for path in files]
+    tell(options, {"out": options.out, "episodes": names}, [f"{len(files)} episodes in {options.out}: {', '.join(names)}"])
     return 0
 
 
@@ -120,7 +125,9 @@ def _import_bag(options: argparse.Namespace) -> int:
     for topic in bag.left_out:
         print(f"left out: {topic}", file=sys.stderr)
     count = "1 episode" if len(written) == 1 else f"{len(written)} episodes"
-    print(f"{count} in {options.out}, by {who.replace('_', ' ')}: {', '.join(p.name for p in written)}")
+    names = [path.name for path in written]
+    said = f"{count} in {options.out}, by {who.replace('_', ' ')}: {', '.join(names)}"
+    tell(options, {"out": options.out, "episodes": names, "by": who, "left_out": list(bag.left_out)}, [said])
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,17 @@ def test_a_directory_without_episodes_is_told(tmp_path: Path, capsys):
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
     assert main(["inspect", str(tmp_path)]) == 2
     assert "no episode bag" in capsys.readouterr().err
+
+
+def test_tools_speak_json_to_machines(data: Path, tmp_path: Path, capsys):
+    def said(*arguments: str) -> Any:
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert [e["label"] for e in said("list", str(data))] == [True, True, None, False, True]
+    shares = said("split", str(data), f"{tmp_path / 'a'}=0.6", f"{tmp_path / 'b'}=0.4")
+    assert all(names(Path(target)) == sorted(found) for target, found in shares.items()) and len(shares) == 2
+    assert said("repair", str(data)) == {"repaired": [], "not_repaired": []}
+    exported = said("export", str(data), "--to", "npz", "--out", str(tmp_path / "npz"))
+    assert exported["episodes"] == 4 and "failure" in exported["not_exported"][0]
+    assert said("import", str(data / "episode_0000"), "--out", str(tmp_path / "in"))["by"] == "command"

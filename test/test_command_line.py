@@ -95,7 +95,7 @@ def test_every_command_takes_debug_before_and_after_its_name():
     assert not hasattr(parser.parse_args(["report", "x"]), "debug")
 
 
-@pytest.mark.parametrize("name", [*GRAPHS, "evaluate", "transfer", "report", "inspect"])
+@pytest.mark.parametrize("name", [*GRAPHS, "evaluate", "transfer", "report", "inspect", "list", "split", "repair", "import", "export"])
 def test_help_ends_well_and_names_what_a_machine_may_ask_for(name: str, capsys):
     assert run([name, "--help"]) == 0
     assert ("--json" in capsys.readouterr().out) == (name not in ("sim", "record", "deploy"))
