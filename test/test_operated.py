@@ -130,24 +130,20 @@ def test_from_a_joystick_to_a_labelled_data_set(tmp_path: Path, capsys):
         person = Person(client)
         stick = Stick(person)
 
-        def demonstrate() -> None:
-            scene = person.scene()
+        def episode(move: Callable[[], bool], end: int, last: bool = False) -> None:
             stick.press(START, "recording")
-            person.wait(lambda: stick.push(person.deflection(), DEADMAN) and person.arrived, "the goal")
+            scene = person.scene()
+            person.wait(move, "the end of a motion")
             assert person.scene() == scene, "a scene lasts as long as an episode"
+            stick.press(end, "idle")
+            person.wait(lambda: last or person.scene() > scene, "a fresh scene")
 
-        demonstrate()
-        stick.press(SUCCESS, "idle")
-        person.wait(lambda: person.scene() > 1, "a fresh scene")
-        stick.press(START, "recording")
-        stick.press(DISCARD, "idle")
-        person.wait(lambda: person.scene() > 2, "a fresh scene after the discarded episode")
-        stick.press(START, "recording")
-        person.wait(lambda: stick.push(-person.deflection(), DEADMAN) and np.linalg.norm(person.to_goal) > 0.4, "away")
-        stick.press(FAILURE, "idle")
-        person.wait(lambda: person.scene() > 3, "a fresh scene after the failure")
-        demonstrate()
-        stick.press(SUCCESS, "idle")
+        to_the_goal = lambda: stick.push(person.deflection(), DEADMAN) and person.arrived  # noqa: E731
+        away = lambda: stick.push(-person.deflection(), DEADMAN) and np.linalg.norm(person.to_goal) > 0.4  # noqa: E731
+        episode(to_the_goal, SUCCESS)
+        episode(lambda: True, DISCARD)
+        episode(away, FAILURE)
+        episode(to_the_goal, SUCCESS, last=True)
         assert record.wait() == 0, record.output
     demonstrations, rejected = load_demonstrations(tmp_path / "demonstrations")
     assert [(e.name, e.success) for e in demonstrations] == [("episode_0000", True), ("episode_0002", True)]

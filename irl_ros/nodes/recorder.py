@@ -256,8 +256,8 @@ class DemoRecorder(Node):
         self._announcer.state(State.SAVING)
         self._intake.events()
         kept = self._taping.finish(self._intake.stamp(time.time_ns()), interrupted)
-        self._announcer.state(self._taping.state)
         self._announcer.kept(kept)
+        self._announcer.state(self._taping.state)
         return kept
 
     def _end(self, success: bool) -> str:
@@ -268,8 +268,8 @@ class DemoRecorder(Node):
     def _discard(self) -> str:
         kept = self._taping.kept
         what = self._taping.discard()
-        self._announcer.state(self._taping.state)
         self._announcer.discarded(what, kept if self._taping.kept is None else None)
+        self._announcer.state(self._taping.state)
         return f"discarded {what}"
 
     def _label(self, success: bool) -> str:

@@ -121,17 +121,17 @@ class Session(Node):
 
     def _accompany(self) -> Script:
         """A person demonstrates and conducts. Nobody knows how long that takes: nothing is given up."""
+        enough = lambda: sum(self._good.values()) >= self._settings.episodes  # noqa: E731
         with self._bar("demonstrations", self._settings.episodes) as bar:
             for k in itertools.count():
-                yield from self._reset(self._seed(RECORD_SEED, k))
-                yield lambda: self._recorder_state == "recording"
+                # Who was quick and has begun already, or waits for the first motion, keeps the scene.
                 yield lambda: self._recorder_state == "idle"
-                settled = time.monotonic() + RETRY  # what the recorder says of it comes after
-                yield lambda: time.monotonic() >= settled
                 bar.n = sum(self._good.values())
                 bar.refresh()
-                if bar.n >= self._settings.episodes:
+                if enough():
                     return
+                yield from self._reset(self._seed(RECORD_SEED, k))
+                yield lambda: self._recorder_state == "recording" or enough()  # a label may come late
 
     def _deploy(self) -> Script:
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
