@@ -123,7 +123,10 @@ def fill(directory: Path, left: int = 0) -> None:
                 filler.write(bytes(min(1 << 16, free.f_bavail * free.f_frsize - left)))
 
 
-def test_a_full_disk_stops_the_recording_at_once_and_says_so(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("stopped", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_a_full_disk_stops_the_recording_at_once_and_says_so(
+    tmp_path: Path, patient: Path, stopped: bool  # noqa: F811
+) -> None:
     stalls = Stalls()
     with (
         small_disk(tmp_path / "disk", 4) as _,
@@ -140,6 +143,8 @@ def test_a_full_disk_stops_the_recording_at_once_and_says_so(tmp_path: Path, pat
         fill(tmp_path / "disk")
         stalls.reset()
         full = time.monotonic()
+        if stopped:
+            assert not attempt(client, node, "stop"), "nothing looks saved that is not"
         client.wait(lambda: "RECORDING FAILED" in node.output, "the report")
         took = time.monotonic() - full
         assert took < TOLD + stalls.worst, f"told after {took:.2f} s, stalls of {stalls.worst:.2f} s"
