@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ COLOURS = (36, 33, 35, 32, 34, 31)
 def start(graph: Graph, output: TextIO | None = None) -> int:
     """Run the graph's stages in order; returns the exit code: 0, a failed node's, or 128 + the signal that ended us."""
     console = Console(output or sys.stdout, [node.name for stage in graph.stages for node in stage.nodes])
-    with _signals() as received, tempfile.TemporaryDirectory(prefix="irl_ros_") as directory:
+    with _terminal(), _signals() as received, tempfile.TemporaryDirectory(prefix="irl_ros_") as directory:
         for stage in graph.stages:
             code = _run_stage(stage, Path(directory), console, received)
             if code != 0:
@@ -247,6 +248,19 @@ def _drain(child: _Child) -> bool:
 def _last_state(line: bytes) -> str:
     """What a terminal would show of a line with carriage returns in it."""
     return next((part for part in reversed(line.split(b"\r")) if part), b"").decode(errors="replace").rstrip()
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[None]:
+    """Give the terminal back as it was, also when a node that read keys from it was killed."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager

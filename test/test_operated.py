@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,7 @@ def test_from_a_joystick_to_a_labelled_data_set(tmp_path: Path, capsys):
 
 def test_a_keyboard_over_a_terminal_moves_the_arm_and_conducts(tmp_path: Path):
     master, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
     words = ("record", "--teleop", "keyboard", "--demonstrations", 1, "--out", tmp_path)
     with dds.domain() as domain, dds.client(domain) as client, command(domain, *words, stdin=terminal) as record:
         person = Person(client)
@@ -180,8 +182,10 @@ def test_a_keyboard_over_a_terminal_moves_the_arm_and_conducts(tmp_path: Path):
             end = time.monotonic() + 1.5
             person.wait(lambda: person.recorder == "recording" or time.monotonic() > end, "an answer to Enter")
         person.wait(type_towards_goal, "the goal")
+        assert termios.tcgetattr(terminal) != before
         os.write(master, b" y")
         assert record.wait() == 0, record.output
+    assert termios.tcgetattr(terminal) == before
     os.close(master)
     os.close(terminal)
     [episode] = load_demonstrations(tmp_path / "demonstrations")[0]
