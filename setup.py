@@ -46,6 +46,7 @@ setup(
         "safetensors",
         "tensorboard",
         "matplotlib",
+        "pillow",
         "tqdm",
     ],
     extras_require={

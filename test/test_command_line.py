@@ -119,6 +119,15 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_an_evaluation_counts_and_shows_how_far_it_is(tmp_path: Path, capsys):
+    handmade.checkpoint(Contract.load("panda", "reach"), np.zeros(7)).save(tmp_path)
+    assert run(["evaluate", "--checkpoint", str(tmp_path), "--episodes", "3", "--json"]) == 0
+    told = capsys.readouterr()
+    figures = json.loads(told.out)
+    assert (figures["episodes"], figures["successes"], figures["success"]) == (3, 0, 0.0), "it does not move"
+    assert figures["confidence_95"] == pytest.approx([0.0, 0.5615], abs=1e-4) and "3/3" in told.err
+
+
 def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert command.paint("x", 31, Terminal()) == "\x1b[31mx\x1b[0m" and command.paint("x", 31, io.StringIO()) == "x"

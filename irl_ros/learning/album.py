@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -18,6 +19,9 @@ from irl_ros.learning.method import Method
 from irl_ros.learning.rollout import Trajectory
 from irl_ros.models.inference import reward_from_arrays
 from irl_ros.models.slices import PLANES, Slice, moved_thing, reward_slice
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHARES = {"histograms": 0.01, "pictures": 0.018}
 """Of the training's time, what each may take."""
@@ -90,7 +94,7 @@ class Album:
 def _slices(slices: Sequence[Slice]) -> np.ndarray:
     """Pixels (H, W, 3) of the learned reward about the goal, a panel for each slice."""
 
-    def draw(axes: object, slice_: Slice) -> None:
+    def draw(axes: Axes, slice_: Slice) -> None:
         ends = (slice_.offsets[0], slice_.offsets[-1])
         axes.imshow(slice_.rewards, origin="lower", extent=(*ends, *ends), cmap="cividis")
         axes.set(xlabel=f"{slice_.thing} − goal: {slice_.axes[0]} [m]", ylabel=f"{slice_.axes[1]} [m]")
@@ -103,7 +107,7 @@ def _slices(slices: Sequence[Slice]) -> np.ndarray:
 def _paths(shown: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> np.ndarray:
     """Pixels (H, W, 3) of end effector paths (T+1, 3) [m], a panel for each plane."""
 
-    def draw(axes: object, plane: tuple[str, str]) -> None:
+    def draw(axes: Axes, plane: tuple[str, str]) -> None:
         columns = ["xyz".index(name) for name in plane]
         for tracks, colour, label in ((drawn, SAMPLE, "samples"), (shown, DEMONSTRATION, "demonstrations")):
             for k, track in enumerate(tracks):
@@ -114,7 +118,7 @@ def _paths(shown: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> np.ndarr
     return _panels(draw, PLANES)
 
 
-def _panels(draw: Callable[[object, object], None], things: Sequence[object]) -> np.ndarray:
+def _panels(draw: Callable[[Axes, Any], None], things: Sequence[Any]) -> np.ndarray:
     """One small panel for each thing, side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second, which short trainings do without
     from matplotlib.figure import Figure

@@ -61,7 +61,10 @@ class ProgressObserver(SilentObserver):
         self._bar = tqdm(total=total, desc=name, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
-        self._figures = [f"{name} {metrics[key]:.3g}" for name, key in self._SHOWN.items() if key in metrics]
+        shown = {name: f"{metrics[key]:.3g}" for name, key in self._SHOWN.items() if key in metrics}
+        self._figures = [f"{name} {value}" for name, value in shown.items()]
+        if shown:
+            self._bar.set_postfix(shown, refresh=False)  # all there is where nobody judges health, as in a transfer
         self._bar.update(done - self._bar.n)
 
     def on_health(self, findings: Sequence[Finding], converged: bool) -> None:
