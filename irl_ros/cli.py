@@ -18,9 +18,10 @@ from irl_ros.bringup import GRAPHS, BringupError, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.cli_results import UserError, finish
 from irl_ros.command import EXIT_CODES, INTERRUPTED, USAGE_ERROR, Parser, add_json, run_command, tell
-from irl_ros.contract import Contract, ContractError, load_robot
+from irl_ros.contract import Contract, ContractError, load_robot, share_directory
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
+from irl_ros.data.listing import BagError, bags, read_listing
 from irl_ros.graph import Graph
 from irl_ros.learning.config import ConfigError, TrainConfig, check_method
 
@@ -92,8 +93,23 @@ def _graph(options: argparse.Namespace) -> int:
 
     graph = _built(options)
     if options.command == "deploy":
-        Checkpoint.load(options.checkpoint)  # the runner does too, but by then an arm is up and a session waits
+        # The runner looks too, but by then an arm is up and a session waits.
+        made_for = Checkpoint.load(options.checkpoint).contract
+        if Contract.load(options.robot, options.task).differences(made_for):
+            _refuse_another(options, made_for, f"checkpoint {options.checkpoint} was made")
     return start(graph, sys.stderr if getattr(options, "json", False) else sys.stdout)
+
+
+def _refuse_another(options: argparse.Namespace, theirs: Contract, what: str) -> None:
+    """Raises UserError with the options that fit where robot or task are others than the options name."""
+    ours = Contract.load(options.robot, options.task)
+    parts = (("robot", ours.robot, theirs.robot), ("task", ours.task, theirs.task))
+    other = [(kind, there.name) for kind, here, there in parts if there is not None and here.name != there.name]
+    if other:
+        known = share_directory() / "config"
+        given = [name if (known / f"{kind}s" / f"{name}.yaml").is_file() else f"<YAML file of {name}>" for kind, name in other]
+        say = " ".join(f"--{kind} {word}" for (kind, _), word in zip(other, given))
+        raise UserError(f"{what} for {' and '.join(f'{kind} {name}' for kind, name in other)}: say {say}")
 
 
 def _built(options: argparse.Namespace) -> Graph:
@@ -158,10 +174,23 @@ def _demonstrations(options: argparse.Namespace) -> Demonstrations:
                 contract, task=dataclasses.replace(contract.task, reward_features=features)
             )
     check_method(options.method, contract)
-    demonstrations, rejected = load_dataset(options.dataset, contract)
+    try:
+        demonstrations, rejected = load_dataset(options.dataset, contract)
+    except EpisodeError:
+        if not options.env and (recorded := _recorded_for(Path(options.dataset))) is not None:
+            _refuse_another(options, recorded, f"{options.dataset} was recorded")
+        raise
     for reason in rejected:
         print(f"not used: {reason}", file=sys.stderr)
     return standardise(demonstrations) if options.env else demonstrations
+
+
+def _recorded_for(dataset: Path) -> Contract | None:
+    """The contract of a data set's first readable bag; None where there is none."""
+    try:
+        return next((read_listing(bag).contract for bag in bags(dataset)), None)
+    except (BagError, EpisodeError):
+        return None
 
 
 def _interruptible_observer() -> Any:

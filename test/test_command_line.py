@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import handmade
 import numpy as np
 import pytest
+from test_bag import write
 
 from irl_ros import cli, cli_results, command
 from irl_ros.bringup import GRAPHS
@@ -66,6 +68,22 @@ def test_nothing_is_proposed_where_nothing_is_near(here: Path, capsys):
     for arguments in ("evaluate --checkpoint nowhere/at/all", "train --zzz", "report elsewhere"):
         assert run(arguments.split()) == cli.USAGE_ERROR
         assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_another_robots_checkpoint_and_demonstrations_are_told_with_the_options_that_fit(here: Path, capsys):
+    iiwa = Contract.load("iiwa", "reach")
+    own = dataclasses.replace(iiwa, robot=dataclasses.replace(iiwa.robot, name="mine"))
+    handmade.checkpoint(iiwa, np.zeros(7)).save(here / "a/checkpoint")
+    handmade.checkpoint(own, np.zeros(7)).save(here / "b/checkpoint")
+    write(here / "shown", "episode_0000", 30)
+    for arguments, said in (
+        ("deploy --checkpoint a/checkpoint", "checkpoint a/checkpoint was made for robot iiwa: say --robot iiwa"),
+        ("deploy --checkpoint b/checkpoint", "for robot mine: say --robot <YAML file of mine>"),
+        ("train --dataset shown --task push --robot iiwa", "for robot panda and task reach: say --robot panda --task reach"),
+    ):
+        assert run(arguments.split()) == cli.USAGE_ERROR
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
