@@ -29,6 +29,8 @@ from driver import Driver, at_rate, driven, is_halt, reach_checkpoint, runner_co
 
 STALE = 0.1  # [s]
 BETWEEN, SILENCE = 10.0, 0.5  # [s]
+TELL = 25
+"""Silences between two lines of progress."""
 SLACK = 0.05  # [s] the operating system's, beside a hog
 
 
@@ -91,6 +93,10 @@ def soak(pid: int, driver: Driver, options: argparse.Namespace) -> dict[str, Any
         delays.append(delay)
         after += more
         memory.append((time.monotonic() - start, resident(pid)))
+        if len(delays) % TELL == 0:
+            worst = max((d for d in delays if d is not None), default=0.0)
+            seconds, mib = memory[-1]
+            print(f"{seconds:.0f} s: {len(delays)} silences, worst {worst:.3f} s, {mib:.1f} MiB", flush=True)
     late = sum(d is None or d > STALE + period + SLACK for d in delays)
     seconds, mib = np.array(memory[len(memory) // 10 :]).T
     slope = 3600 * float(np.polyfit(seconds, mib, 1)[0]) if len(seconds) > 1 else 0.0
