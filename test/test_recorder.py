@@ -229,6 +229,10 @@ def test_start_names_what_is_missing(tmp_path: Path) -> None:
         recorder.wait_output("/goal_pose: a publisher offers another DURABILITY")
         assert "/goal_pose: its publisher's DURABILITY does not fit (its" in trigger(client, "start").message
         client.node.destroy_publisher(unheard)
+        of_another_type = client.publisher(String, "joint_trajectory_controller/joint_trajectory", subscribers=0)
+        refusal = "cannot be heard: it is new, ask again, or it is no trajectory_msgs/msg/JointTrajectory"
+        client.wait(lambda: refusal in start_refusal(client), "a publisher of another type to be told")
+        client.node.destroy_publisher(of_another_type)
         with robot(client) as fake:
             start(client)
             trigger(client, "discard")

@@ -146,6 +146,12 @@ class Intake:
             found["/clock"] = "use_sim_time is set and nothing was received"
         return [f"{name}: {problem}" for name, problem in found.items() if problem]
 
+    def connected(self, role: str) -> bool:
+        """Whether a publisher of this topic can be heard, of one that need not have said anything yet; True where rclpy
+        does not tell (before Kilted)."""
+        count = getattr(self._inputs[role], "get_publisher_count", lambda: 1)
+        return count() > 0
+
     def silent(self, role: str) -> float:
         """Wall time since a topic that should go on was heard [s]; 0 when that is not long."""
         limit = self._contract.topics[role].max_age

@@ -239,6 +239,9 @@ class DemoRecorder(Node):
         missing, command = self._intake.missing(), self._intake.names["command"]
         if self._settings.demonstrated_by == "command" and not self.count_publishers(command):
             missing.append(f"{command}: nothing publishes commands, and demonstrated_by is command")
+        elif self._settings.demonstrated_by == "command" and not self._intake.connected("command"):
+            wanted = self._contract.topics["command"].type
+            missing.append(f"{command}: its publisher cannot be heard: it is new, ask again, or it is no {wanted}")
         return missing
 
     def _disk(self) -> str:
