@@ -82,8 +82,8 @@ def soak(pid: int, driver: Driver, options: argparse.Namespace) -> dict[str, Any
     delays: list[float | None] = []
     spurious = after = commands = 0
     while time.monotonic() - start < options.seconds:
+        driver.forget()  # before, since the machine may stall, and the arm be halted, while it is being enabled
         driver.enable()
-        driver.forget()
         driver.run_for(min(BETWEEN, options.seconds / 4))
         commands += len(driver.received)
         if any(is_halt(message) for _, message in driver.received):

@@ -59,6 +59,10 @@ class Topic:
     max_age: float | None = None
     """[s] by receive time; None for a latched topic, whose last message never goes stale."""
 
+    def __post_init__(self) -> None:
+        if self.max_age is not None and not 0.0 < self.max_age < np.inf:
+            raise ContractError(f"topic {self.name}: max_age must be a finite time above 0 s, not {self.max_age}")
+
     @property
     def latched(self) -> bool:
         return self.max_age is None

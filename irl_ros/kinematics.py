@@ -72,7 +72,7 @@ class Kinematics:
     def _set(self, joint_position: np.ndarray) -> None:
         self._q[self._index_q] = joint_position
         if len(self._continuous):
-            index, angle = self._index_q[self._continuous], joint_position[self._continuous]
+            index, angle = self._index_q[self._continuous], np.asarray(joint_position)[self._continuous]
             self._q[index], self._q[index + 1] = np.cos(angle), np.sin(angle)
 
     def displacement(self, joint_position: np.ndarray, delta: np.ndarray, damping: float = 0.05) -> np.ndarray:

@@ -148,11 +148,16 @@ def halted(modules: SimpleNamespace) -> None:
     """Halted in full motion, an arm that follows brakes ahead, within its box, and one that is blocked stays."""
     bad, full = np.full(7, math.nan), np.resize([1.0, -1.0], 7)
     for safety in (SAFETY, TIGHT, Safety()):
-        for age in (0.0, 0.2):
+        for age in (0.0, 0.05, 0.2):
             for follow in (1.0, 0.9, 0.3):
                 driver = Driver(modules, FAST, safety)
                 driver.run(steady(full, 12, follow=follow)).run([Event(bad, age=age)])
                 assert driver.seen["halt"] == 1
+    rng, kept = np.random.default_rng(4), 0
+    for _ in range(40):
+        driver = Driver(modules, FAST, TIGHT).run(steady(rng.uniform(-1, 1, 7), 25, follow=0.4, age=0.05))
+        kept += driver.run([Event(bad, age=0.05)]).seen["kept in the box"]
+    assert kept
     near = dataclasses.replace(SAFETY, lead=0.04)
     driver = Driver(modules, FAST, near).run(steady(full, 40, follow=0.0))
     assert driver.seen["lead"] and abs(np.abs(driver.target - driver.measured).max() - near.lead) < 1e-6

@@ -114,6 +114,7 @@ ROBOT_ERRORS = [
     (put("joints", "panda_joint1", "home", 9.0), r"home of panda_joint1 is 9.0, outside \[-2.8973, 2.8973\]"),
     (put("topics", "joint_state", {}), "unknown key 'joint_state'. Did you mean 'joint_states'"),
     (put("topics", "joint_states", {"name": "a", "type": "b"}), "give either max_age .* or latched"),
+    (put("topics", "joint_states", {"name": "a", "type": "b", "max_age": float("inf")}), "max_age must be a finite time"),
     (put("topics", "joint_states", {"name": "a", "type": "b", "latched": True}), "max_age of its joint_states"),
     (put("topics", "joint_states", "max_age", -1), "max_age must be above 0 s, not -1"),
     (put("topics", "command", {"name": "a"}), "topics.command: 'type' is missing"),

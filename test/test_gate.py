@@ -132,7 +132,8 @@ def test_a_halt_brakes_from_where_the_arm_is_and_ends_in_the_last_stop_where_tha
     for gate in (fresh, stale):
         gate.command(np.ones(7), HOME, FRESH)
     halt = fresh.halt("stop", measured, FRESH)
-    np.testing.assert_allclose(halt.trajectory.positions, [measured + STEP / 2])  # at STEP / 0.05 s, in 0.05 s
+    np.testing.assert_allclose(halt.trajectory.positions, [measured + 0.7 * STEP])
+    # At STEP / 0.05 s: braking in 0.05 s, from where the arm has got in the 0.01 s since it was measured.
     np.testing.assert_allclose(halt.trajectory.times, [0.05])
     np.testing.assert_array_equal(halt.hold, measured)
     halt = stale.command(np.ones(7), measured, {"joint_states": 0.2, "goal_pose": 0.0})

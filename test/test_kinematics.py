@@ -104,3 +104,14 @@ def test_what_a_urdf_lacks_is_named():
         Kinematics(dataclasses.replace(robot, end_effector_frame="tool9"))
     with pytest.raises(ContractError, match="robot panda: its URDF cannot be read"):
         Kinematics(robot, "<robot")
+
+
+def test_a_continuous_joints_position_may_come_as_a_list():
+    """A box asks with the limits' plain floats; a continuous joint's configuration is its cosine and sine."""
+    robot = load_robot("panda")
+    urdf = robot.urdf_path().read_text()
+    start = urdf.index('<joint name="panda_joint1"')
+    continuous = urdf[:start] + urdf[start:].replace('type="revolute"', 'type="continuous"', 1)
+    kinematics, q = Kinematics(robot, continuous), [0.3, *robot.home[1:]]
+    np.testing.assert_allclose(kinematics.position(q), Kinematics(robot).position(np.array(q)), atol=1e-12)
+    np.testing.assert_array_equal(kinematics.position(q), kinematics.position(np.array(q)))

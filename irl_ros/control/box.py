@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import sub
 
 from irl_ros.contract import ForwardKinematics, Safety
@@ -45,24 +45,30 @@ def fit(
     """The step from `before` to the bounded target, and how far that is outside the box [m].
 
     Where it or the stop after it is farther outside than `allowed` [m], the step that goes as far that way from braking
-    as fits; `change` [rad] is that of the target before.
+    as fits; `change` [rad] is that of the target before. Where braking itself does not fit, it stops shorter.
     """
-
-    def tried(target: list[float]) -> tuple[Step, float, float]:
-        step = limits.step(before, target)
-        return step, box.excess(step.target), box.excess(step.stop)
-
-    step, excess, stop_excess = tried(bounded.target)
+    step = limits.step(before, bounded.target)
+    excess, stop_excess = box.excess(step.target), box.excess(step.stop)
     if max(excess, stop_excess) <= allowed:
         return step, excess
+
+    def inside(step: Step) -> bool:
+        return max(box.excess(step.target), box.excess(step.stop)) <= allowed
+
     braked = limits.braked(before, change, bounded)
-    fits, fails = 0.0, 1.0
+    step = _longest(lambda share: limits.step(before, _partway(braked, bounded.target, share)), inside)
+    if box.excess(step.stop) > allowed:
+        step = _longest(step.shortened, lambda shorter: box.excess(shorter.stop) <= allowed)
+    return step, box.excess(step.target)
+
+
+def _longest(make: Callable[[float], Step], fits: Callable[[Step], bool]) -> Step:
+    """Of the steps that `make` gives for shares in [0, 1], the largest that fits, as far as :data:`HALVINGS` finds it."""
+    share, fails = 0.0, 1.0
     for _ in range(HALVINGS):
-        share = (fits + fails) / 2.0
-        inside = max(tried(_partway(braked, bounded.target, share))[1:]) <= allowed
-        fits, fails = (share, fails) if inside else (fits, share)
-    step, excess, stop_excess = tried(_partway(braked, bounded.target, fits))
-    return step if stop_excess <= allowed else limits.at_rest(step.target), excess
+        middle = (share + fails) / 2.0
+        share, fails = (middle, fails) if fits(make(middle)) else (share, middle)
+    return make(share)
 
 
 def _partway(start: list[float], end: list[float], share: float) -> list[float]:

@@ -14,7 +14,8 @@ Acceleration is that of the commanded velocities, one period to the next; a cont
 them peaks at up to four times as much for an instant.
 
 A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
-the measured pose than braking takes, so that an arm which is held or pushed rests where it is.
+the measured pose than the arm gets by braking, the age of that measurement included, so that one which is held or
+pushed stays about where it is.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Gate:
         self._freshness = Freshness(contract)
         self._target = self._change = np.zeros(contract.robot.n_joints)
         self._speed, self._opening, self._excess = 1.0, None, 0.0
-        self._step = self._limits.at_rest(self._target)
+        self._step = self._before = self._limits.at_rest(self._target)
         self.state = GateState.DISARMED
         self.reason = "not enabled yet"
         """Why the gate is not armed; empty while it is."""
@@ -126,14 +127,15 @@ class Gate:
             raise GateError(f"not enabled: {fault}")
         self._target, self._change = measured.astype(np.float64), np.zeros_like(measured, dtype=np.float64)
         self._excess, self._opening = self._box.excess(self._target), opening
-        self._step = self._limits.at_rest(self._target)
+        self._step = self._before = self._limits.at_rest(self._target)
         self.state, self.reason = GateState.ARMED, ""
 
     def follow(self, measured: np.ndarray, velocity: np.ndarray) -> None:
         """Start the next step from the arm as it moves, [rad] and [rad/s], both (n_joints,): for a dry run, in which
         somebody else commands it."""
         self._target, self._change = measured.astype(np.float64), velocity * self._contract.task.period
-        self._excess, self._step = self._box.excess(self._target), self._limits.at_rest(self._target)
+        self._excess = self._box.excess(self._target)
+        self._step = self._before = self._limits.at_rest(self._target)
 
     def disable(self, reason: str, measured: np.ndarray | None, ages: Mapping[str, float]) -> Halt | None:
         """Disarm; the halt to send if the arm may be moving, None when nothing was under way."""
@@ -194,14 +196,18 @@ class Gate:
         if not self.armed:
             raise GateError(f"no halt: the gate is {self.state.value} ({self.reason})")
         known = self._position_fault(measured) is None and self._freshness.stale_role("joint_states", ages) is None
-        rest = self._braked(measured) if known else np.array(self._step.stop)
-        time = self._step.time + (0.0 if known else self._contract.task.period)
+        time = max(self._step.time, self._before.time)
+        if known:
+            rest = self._braked(measured, time / 2.0 + max(ages["joint_states"], 0.0))
+        else:
+            rest, time = np.array(self._step.stop), time + self._contract.task.period
         self.state, self.reason = GateState.HALTED, reason
         return Halt(halt_trajectory(rest, time), reason, np.array(measured, dtype=np.float64) if known else rest)
 
-    def _braked(self, measured: np.ndarray) -> np.ndarray:
-        """The last command's stop, or as far that way from the measured pose as braking takes; not out of the box."""
-        way = np.abs(self._step.velocity) * self._step.time / 2.0
+    def _braked(self, measured: np.ndarray, time: float) -> np.ndarray:
+        """The last command's stop, or as far that way from the measured pose as the arm gets in `time` [s]; not out of
+        the box. An arm may still be at the speed of the command before the last."""
+        way = np.maximum(np.abs(self._step.velocity), np.abs(self._before.velocity)) * time
         rest = clip(np.array(self._step.stop), measured - way, measured + way)
         leaves = self._box.excess(rest) > max(self._excess, self._box.excess(measured))
         return np.array(measured, dtype=np.float64) if leaves else rest
@@ -233,7 +239,7 @@ class Gate:
         limited = (*cut, *bounded.limited, *(() if step.target == bounded.target else ("box",)))
         target = np.array(step.target)
         self._target, self._change, self._excess, self._opening = target, target - self._target, excess, opening
-        self._step = step
+        self._step, self._before = step, self._step
         return Command(self._limits.trajectory(step), action, target.copy(), limited, opening)
 
     def _executed(self, before: np.ndarray, command: Command) -> np.ndarray:

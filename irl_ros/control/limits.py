@@ -48,6 +48,11 @@ class Step(NamedTuple):
     stop: list[float]
     time: float
 
+    def shortened(self, share: float) -> Step:
+        """The same target with this share of the velocity, and of the way to the stop."""
+        stop = [a + share * (b - a) for a, b in zip(self.target, self.stop)]
+        return self._replace(velocity=[share * v for v in self.velocity], stop=stop)
+
 
 def braking(change: float, brake: float) -> float:
     """The way [rad] of a change ≥ 0 and of those that follow it when each is smaller by `brake` than the one before.

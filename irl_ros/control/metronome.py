@@ -14,9 +14,9 @@ WINDOW = 0.1
 for."""
 LATE = 0.25
 """Share of a period by which a tick may be late and the next still be due when it was."""
-SLEW = 0.05
-"""Share of a period by which the phase moves in one tick."""
-FIT = 0.05
+SLEW = 0.02
+"""Share of a period by which the phase moves in one tick; the most by which ticks may be too fast, or too slow."""
+FIT = 0.02
 """How near to a whole number of intervals a period must be, as a share of an interval."""
 SMOOTHING = 0.02
 MOST = 5

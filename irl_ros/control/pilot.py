@@ -101,12 +101,12 @@ class Pilot:
                 raise GateError(f"not enabled: {fault}")
             opening = self.inputs.measured.get("gripper_opening")
             known = None if opening is None else float(opening[0])
-            self.gate.enable(self.inputs.joint_position, self.inputs.ages(now), known)
             self._executed, self._return, self._ticked, self.step = None, 0.0, now, 0
             self._likeness = LIKE
             self.taken_over = False
             if self._caution is not None:
                 self._caution.reset()
+            self.gate.enable(self.inputs.joint_position, self.inputs.ages(now), known)  # last: the watchdog looks on
 
     def _motion_fault(self) -> str | None:
         """Which joint moves; in a dry run somebody else moves them."""

@@ -24,6 +24,8 @@ TOPIC = "/command_claims"
 """Absolute: two namespaces may command one absolute topic."""
 SILENT = 3.0
 """[s] A runner that lives renews its claim each second."""
+FORGOTTEN = 60.0
+"""[s] after its last word a claim is dropped: by then DDS has forgotten who made it."""
 LEASE = "DDS forgets a sender that was killed about 20 s after its death; ask again then"
 PREFIX = 12
 """Bytes at the start of an endpoint's GID that name the DDS participant, one for each process."""
@@ -104,7 +106,8 @@ class Claims:
         started = values.get("started", "")[:20]  # anybody may publish here
         started = int(started) if started.isdecimal() else 0
         claim = Claim(started, message.hardware_id, message.name, message.message == "armed", time.monotonic())
-        self._claims[claim.participant] = claim
+        lately = {p: c for p, c in self._claims.items() if claim.heard - c.heard < FORGOTTEN}
+        self._claims = {**lately, claim.participant: claim}
         if self._own.armed and claim.armed and claim[:2] < self._own[:2]:
             self._yield_to(f"{claim.name} is armed on {self._topic} too and started earlier: this one yields")
 

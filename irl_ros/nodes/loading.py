@@ -71,22 +71,23 @@ def make_pilot(settings: Parameters, send: Send, simulated: bool, warn: Callable
     timeout = (SLOWEST if simulated else 1.0) * checkpoint.contract.task.period + LOOP_MARGIN
     caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
     dry = settings.command_interface == DRY_RUN
-    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, controller, warn))
+    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, checkpoint, warn))
 
 
-def own_kinematics(robot: str, controller: Controller, warn: Callable[[str], object]) -> Kinematics:
-    """Kinematics by the URDF of the robot's file here; the checkpoint's where that URDF is not on this machine.
+def own_kinematics(robot: str, checkpoint: Checkpoint, warn: Callable[[str], object]) -> Kinematics:
+    """Kinematics by the URDF of the robot's file here; by the checkpoint's where that URDF is not on this machine. The
+    gate's own in both cases: the watchdog's thread asks them too.
 
     Raises ContractError where the two disagree about where the end effector is: a longer tool, another mounting.
     """
-    parsed = load_robot(robot)
+    parsed, trained = load_robot(robot), Kinematics(checkpoint.contract.robot, checkpoint.urdf or None)
     try:
         parsed.urdf_path()
     except ContractError as error:
         warn(f"the gate goes by the checkpoint's kinematics: {error}")
-        return controller.kinematics
+        return trained
     own, home = Kinematics(parsed), np.array(parsed.home)
-    apart = float(np.linalg.norm(own.position(home) - controller.end_effector(home)))
+    apart = float(np.linalg.norm(own.position(home) - trained.position(home)))
     if apart > SAME_PLACE:
         raise ContractError(
             f"robot {parsed.name}: by its URDF the end effector is {apart:.3f} m from where the checkpoint's has it in "

@@ -273,6 +273,7 @@ class PolicyRunner(LifecycleNode):
                 self._halt(reason)
         except Exception:  # a thread ends without a word
             self.get_logger().fatal(f"the watchdog ends:\n{traceback.format_exc()}")
+            self._halt("the watchdog has ended; see the log")
             raise
 
     def _on_second(self) -> None:
