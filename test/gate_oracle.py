@@ -144,7 +144,7 @@ class Driver:
         (rest,), (time,) = halt.trajectory.positions, halt.trajectory.times
         if not age <= MEASURED_AGE:
             np.testing.assert_array_equal(rest, self.stop)
-            np.testing.assert_array_equal(halt.hold, self.stop)
+            np.testing.assert_array_equal(halt.hold, self.target)
             assert time == self.contract.task.period + self.braking_time
             return
         np.testing.assert_array_equal(halt.hold, self.measured)

@@ -202,7 +202,7 @@ MUTANTS = [
     Mutant("a halt too hard", "gate", "time = max(self._step.time, self._before.time)", "time = self._contract.task.period"),
     Mutant("a halt goes by the last step alone", "gate", "np.abs(self._before.velocity)) * time", "0.0) * time"),
     Mutant("a halt behind where the arm is by now", "gate", ' + max(ages["joint_states"], 0.0)', ""),
-    Mutant("hold where the command ended", "gate", "np.array(measured, dtype=np.float64) if known else rest)", "rest)"),
+    Mutant("hold where the command ended", "gate", "np.array(hold, dtype=np.float64)", "rest"),
     Mutant("rest in a stale pose", "gate", ' and self._freshness.stale_role("joint_states", ages) is None', ""),
     Mutant("armed after a halt", "gate", "self.state, self.reason = GateState.HALTED, reason", "self.reason = reason"),
     Mutant(

@@ -11,7 +11,8 @@ pushed the arm away from its target) the gate halts. An arm that is found inside
 than its tolerance, may stay or go back in, never farther out; farther outside it is not enabled: move it by hand.
 
 Acceleration is that of the commanded velocities, one period to the next; a controller's cubic spline between two of
-them peaks at up to four times as much for an instant.
+them peaks at up to four times as much for an instant, and at high rates at more where a joint brakes into a position
+limit, or the hand into a face of its box (docs/results.md).
 
 A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
 the measured pose than the arm gets by braking, the age of that measurement included, so that one which is held or
@@ -71,8 +72,8 @@ class Halt(NamedTuple):
     trajectory: JointTrajectory
     reason: str
     hold: np.ndarray
-    """For a controller that goes to its command at once [rad], shape (n_joints,): the measured pose; where the
-    trajectory ends if that is not known."""
+    """For a controller that goes to its command at once [rad], shape (n_joints,): the measured pose; the last target
+    where that is not known."""
 
 
 class Gate:
@@ -198,11 +199,11 @@ class Gate:
         known = self._position_fault(measured) is None and self._freshness.stale_role("joint_states", ages) is None
         time = max(self._step.time, self._before.time)
         if known:
-            rest = self._braked(measured, time / 2.0 + max(ages["joint_states"], 0.0))
+            rest, hold = self._braked(measured, time / 2.0 + max(ages["joint_states"], 0.0)), measured
         else:
-            rest, time = np.array(self._step.stop), time + self._contract.task.period
+            rest, hold, time = np.array(self._step.stop), self._target, time + self._contract.task.period
         self.state, self.reason = GateState.HALTED, reason
-        return Halt(halt_trajectory(rest, time), reason, np.array(measured, dtype=np.float64) if known else rest)
+        return Halt(halt_trajectory(rest, time), reason, np.array(hold, dtype=np.float64))
 
     def _braked(self, measured: np.ndarray, time: float) -> np.ndarray:
         """The last command's stop, or as far that way from the measured pose as the arm gets in `time` [s]; not out of
