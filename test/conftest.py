@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-TIMED = re.compile(r"^(?:import|from) (?:dds|rig|runners|irl_ros\.starter)\b|runner_latency", re.MULTILINE)
+from irl_ros.contract import share_directory
+
+TIMED = re.compile(r"^(?:import|from) (?:dds|rig|runners|recorder_rig|irl_ros\.starter)\b|runner_latency", re.MULTILINE)
 NICE = 10
 
 
@@ -30,3 +32,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A process that has come to tests without deadlines has none with them before it: it gives way from now on."""
     if "PYTEST_XDIST_WORKER" in os.environ and not is_timed(item.path) and os.nice(0) < NICE:
         os.nice(NICE)
+
+
+@pytest.fixture
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Panda with a max_age that a test's own robot keeps to however busy the machine is: its file."""
+    text = (share_directory() / "config" / "robots" / "panda.yaml").read_text()
+    path = tmp_path_factory.mktemp("robot") / "patient.yaml"
+    path.write_text(text.replace("max_age: 0.1", "max_age: 20.0"))
+    return path

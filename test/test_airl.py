@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_gcl import N_ACTIONS, N_FEATURES, N_INPUTS, batch, generator
+from test_gcl import N_ACTIONS, N_INPUTS, batch, generator
 
 from irl_ros.learning.airl import AdversarialInverseReinforcementLearning, expert_is_high
 from irl_ros.learning.config import AdversarialConfig, RewardConfig, TrainConfig

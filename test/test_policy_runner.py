@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -32,7 +31,6 @@ from runners import (
     activate,
     change,
     enable,
-    enable_when_ready,
     get_moving,
     moving,
     runner,

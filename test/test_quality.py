@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from irl_ros.contract import Contract, ContractError, Thresholds, load_thresholds, share_directory

@@ -22,7 +22,7 @@ from std_srvs.srv import SetBool
 
 from irl_ros import messages
 from irl_ros.checkpoint import Checkpoint
-from irl_ros.contract import GRID_MOVES, Contract, ContractError, share_directory
+from irl_ros.contract import Contract, ContractError, share_directory
 from irl_ros.motion import asked_action, joint_target, wanted_target
 from irl_ros.control.gate import Command, Gate
 from irl_ros.data.episode import Episode

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import resource
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dds
@@ -17,153 +12,19 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import ReliabilityPolicy
+from recorder_rig import CONTRACT, HOME, NAMES, RECORDER, demonstrate, label, names, robot, start, trigger
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from irl_ros import messages
 from irl_ros.contract import Contract, share_directory
-from irl_ros.motion import target_trajectory
 from irl_ros.data.bag import read_bag, typestore
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.episode import EpisodeError
-from irl_ros.data.manifest import SESSIONS
-from irl_ros.data.recording import EpisodeStates, Refused, SimTime, State, next_episode, unfinished
-
-CONTRACT = Contract.load("panda", "reach")
-HOME = np.array(CONTRACT.robot.home)
-NAMES = CONTRACT.robot.joint_names
-RECORDER = "irl_ros.nodes.recorder"
-
-
-@pytest.fixture
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The robot with a max_age that a fake robot keeps to however busy the machine is."""
-    text = (share_directory() / "config" / "robots" / "panda.yaml").read_text()
-    path = tmp_path_factory.mktemp("robot") / "patient.yaml"
-    path.write_text(text.replace("max_age: 0.1", "max_age: 20.0"))
-    return path
-
-
-class FakeRobot:
-    """Joint states at 100 Hz and a goal, from a thread; commands only while `commanding`."""
-
-    def __init__(self, client: dds.Client, namespace: str = "", command: QoSProfile = dds.COMMAND):
-        topics = {role: namespace + topic.name for role, topic in CONTRACT.topics.items()}
-        node = client.node
-        self._states = node.create_publisher(JointState, topics["joint_states"], dds.SENSOR)
-        self._commands = node.create_publisher(JointTrajectory, topics["command"], command)
-        self._goal = node.create_publisher(PoseStamped, topics["goal_pose"], dds.LATCHED)
-        goal = messages.fill_pose(PoseStamped(), np.array([0.5, 0.1, 0.3]), CONTRACT.robot.base_frame, 0.0)
-        self._goal.publish(goal)
-        self.commanding, self.silent, self.commands = False, False, 0
-        self._running = True
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._running = False
-        self._thread.join()
-
-    def _run(self) -> None:
-        position, count = HOME, 0
-        step = 0.3 * CONTRACT.max_step
-        while self._running:
-            if not self.silent:
-                still = np.zeros(len(NAMES))
-                self._states.publish(messages.fill_joint_state(JointState(), NAMES, position, still, time.time()))
-            count += 1
-            if self.commanding and count % 5 == 0:
-                previous, position = position, position + step
-                command = target_trajectory(CONTRACT, previous, position)
-                message = messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, NAMES, command)
-                self._commands.publish(message)
-                self.commands += 1
-            time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def robot(client: dds.Client, **options) -> Iterator[FakeRobot]:
-    fake = FakeRobot(client, **options)
-    try:
-        yield fake
-    finally:
-        fake.stop()
-
-
-def names(directory: Path) -> list[str]:
-    """What lies there, hidden or not, beside the manifests of sessions."""
-    return sorted(p.name for p in directory.iterdir() if p.name != SESSIONS)
-
-
-def trigger(client: dds.Client, name: str, node: str = "demo_recorder") -> Trigger.Response:
-    return client.call(Trigger, f"{node}/{name}")
-
-
-def start(client: dds.Client, node: str = "demo_recorder") -> str:
-    """Start an episode as soon as the recorder has found the topics; returns its name."""
-    answers = []
-
-    def try_it() -> bool:
-        answers.append(trigger(client, "start", node))
-        return answers[-1].success
-
-    client.wait(try_it, "an episode to start")
-    return answers[-1].message
-
-
-def demonstrate(client: dds.Client, fake: FakeRobot, commands: int) -> None:
-    before, fake.commanding = fake.commands, True
-    client.wait(lambda: fake.commands >= before + commands, f"{commands} commands")
-    fake.commanding = False
-
-
-def label(client: dds.Client, success: bool) -> SetBool.Response:
-    return client.call(SetBool, "demo_recorder/label_success", SetBool.Request(data=success))
-
-
-def test_states_refuse_what_does_not_fit(tmp_path: Path) -> None:
-    states = EpisodeStates()
-    for refused in (states.stop, states.discard, lambda: states.label_current(True)):
-        with pytest.raises(Refused, match="start"):
-            refused()
-    states.start("episode_0003")
-    with pytest.raises(Refused, match="already recording episode_0003: stop or discard it first"):
-        states.start("episode_0004")
-    assert states.label_current(True) and states.label is True
-    states.stop()
-    assert states.state is State.SAVING
-    with pytest.raises(Refused, match="already saving"):
-        states.start("episode_0004")
-    states.saved(tmp_path)
-    assert not states.label_current(False) and states.last == tmp_path
-    states.start("episode_0004")
-    assert states.label is None
-    states.discard()
-    with pytest.raises(Refused, match="no episode to label"):
-        states.label_current(True)
-
-
-def test_numbers_go_on_after_what_is_there(tmp_path: Path) -> None:
-    assert next_episode(tmp_path) == "episode_0000"
-    for name in ("episode_0001", ".episode_0007.partial", "episode_x", "other"):
-        (tmp_path / name).mkdir()
-    assert next_episode(tmp_path) == "episode_0008"
-    assert [p.name for p in unfinished(tmp_path)] == [".episode_0007.partial"]
-
-
-def test_simulated_receive_times_are_those_of_arrival() -> None:
-    sim = SimTime()
-    assert not sim
-    ticks = 1000 + 7 * np.arange(100_000)
-    for count, wall in enumerate(ticks.tolist()):
-        sim.tick(wall, 10 * count)
-    assert [sim.at(wall) for wall in (ticks[-1], ticks[-1] + 50, ticks[-5], ticks[-5] - 1)] == [
-        999_990, 999_990, 999_950, 999_940
-    ]
 
 
 def test_record_label_discard_and_load(tmp_path: Path, patient: Path) -> None:
@@ -316,57 +177,6 @@ def figures(diagnostics: list[DiagnosticArray]) -> list[tuple[str, str]]:
     """What the recorder's last diagnostics say while it records."""
     found = [(pair.key, pair.value) for pair in diagnostics[-1].status[0].values] if diagnostics else []
     return found if ("state", "recording") in found else [("joint_states count", "0")]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number: int) -> None:
-    with (
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
-        dds.client(domain) as client,
-        robot(client) as fake,
-    ):
-        start(client)
-        demonstrate(client, fake, 15)
-        assert recorder.stop(number) == 0
-    recording = read_bag(tmp_path / "episode_0000")
-    assert recording.listing.interrupted and recording.listing.label is None and len(recording.samples["command"]) > 10
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root has a disk that is really full: test_recorder_survival.py")
-def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -> None:
-    with (
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
-        dds.client(domain) as client,
-        robot(client) as fake,
-    ):
-        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
-        start(client)
-        # From here on no file may grow beyond this: the next flush to the disk fails.
-        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (4096, 4096))
-        demonstrate(client, fake, 5)
-        assert recorder.wait() == 1
-        client.wait(lambda: any("cannot write" in d.status[0].message for d in diagnostics), "diagnostics")
-    assert "episode_0000 is not saved: cannot write" in recorder.output and "Traceback" not in recorder.output
-    assert names(tmp_path) == [".episode_0000.partial"]
-
-
-def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
-    with (
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
-        dds.client(domain) as client,
-        robot(client) as fake,
-    ):
-        start(client)
-        demonstrate(client, fake, 5)
-        (tmp_path / "episode_0000").mkdir()
-        answer = trigger(client, "stop")
-        assert not answer.success and "episode_0000 exists already" in answer.message
-        assert recorder.wait() == 1
-    assert names(tmp_path) == [".episode_0000.partial", "episode_0000"]
-    assert not list((tmp_path / "episode_0000").iterdir())
 
 
 def test_an_output_directory_that_cannot_be_is_a_usage_error(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""The recorder is killed, or its disk fills up or turns read-only: earlier episodes are intact, nothing looks saved that
-is not."""
+"""The recorder is ended or killed, or its disk fills up or turns read-only: earlier episodes are intact, nothing looks
+saved that is not."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -15,9 +16,10 @@ from pathlib import Path
 import dds
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from recorder_rig import RECORDER, demonstrate, names, robot, start, trigger
 from rig import Stalls
 from std_srvs.srv import Trigger
-from test_recorder import CONTRACT, RECORDER, FakeRobot, names, patient, robot, start, trigger  # noqa: F401
 
 from irl_ros import messages
 from irl_ros.data.bag import read_bag
@@ -55,7 +57,7 @@ def last_sent(directory: Path) -> float:
     return messages.stamp_seconds(read_bag(directory).samples["joint_states"][-1].message.header.stamp)
 
 
-def killed_at_random(tmp_path: Path, patient: Path, kills: int, longest: float) -> None:  # noqa: F811
+def killed_at_random(tmp_path: Path, patient: Path, kills: int, longest: float) -> None:
     """Each recorder goes on in the same directory, where the one before was killed."""
     rng = np.random.default_rng(0)
     unfinished = 0
@@ -94,12 +96,12 @@ def content(directory: Path) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
-def test_killed_at_a_random_moment_it_loses_two_seconds_at_most(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+def test_killed_at_a_random_moment_it_loses_two_seconds_at_most(tmp_path: Path, patient: Path) -> None:
     killed_at_random(tmp_path, patient, kills=2, longest=2.0)
 
 
 @pytest.mark.full
-def test_killed_at_twenty_random_moments(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+def test_killed_at_twenty_random_moments(tmp_path: Path, patient: Path) -> None:
     killed_at_random(tmp_path, patient, kills=20, longest=5.0)
 
 
@@ -125,7 +127,7 @@ def fill(directory: Path, left: int = 0) -> None:
 
 @pytest.mark.parametrize("stopped", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_a_full_disk_stops_the_recording_at_once_and_says_so(
-    tmp_path: Path, patient: Path, stopped: bool  # noqa: F811
+    tmp_path: Path, patient: Path, stopped: bool
 ) -> None:
     stalls = Stalls()
     with (
@@ -155,7 +157,7 @@ def test_a_full_disk_stops_the_recording_at_once_and_says_so(
     stalls.close()
 
 
-def test_little_room_refuses_more_and_a_read_only_disk_ends_it(tmp_path: Path, patient: Path) -> None:  # noqa: F811
+def test_little_room_refuses_more_and_a_read_only_disk_ends_it(tmp_path: Path, patient: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, 8) as remount, dds.domain() as domain, dds.client(domain) as client, robot(client):
         parameters = {"robot": patient, "out": disk, "minimum_free": 4.0}
@@ -175,3 +177,53 @@ def test_little_room_refuses_more_and_a_read_only_disk_ends_it(tmp_path: Path, p
         with dds.process(RECORDER, domain, **parameters) as node:
             assert node.wait() == 2 and "error: cannot write" in node.output and "Traceback" not in node.output
         assert names(disk) == ["episode_0000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number: int) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        start(client)
+        demonstrate(client, fake, 15)
+        assert recorder.stop(number) == 0
+    recording = read_bag(tmp_path / "episode_0000")
+    assert recording.listing.interrupted and recording.listing.label is None and len(recording.samples["command"]) > 10
+
+
+def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        diagnostics = client.collect(DiagnosticArray, "/diagnostics")
+        start(client)
+        # From here on no file may grow beyond this: the next flush to the disk fails.
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+        demonstrate(client, fake, 5)
+        assert recorder.wait() == 1
+        client.wait(lambda: any("cannot write" in d.status[0].message for d in diagnostics), "diagnostics")
+    assert "episode_0000 is not saved: cannot write" in recorder.output and "Traceback" not in recorder.output
+    assert names(tmp_path) == [".episode_0000.partial"]
+
+
+def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
+    with (
+        dds.domain() as domain,
+        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.client(domain) as client,
+        robot(client) as fake,
+    ):
+        start(client)
+        demonstrate(client, fake, 5)
+        (tmp_path / "episode_0000").mkdir()
+        answer = trigger(client, "stop")
+        assert not answer.success and "episode_0000 exists already" in answer.message
+        assert recorder.wait() == 1
+    assert names(tmp_path) == [".episode_0000.partial", "episode_0000"]
+    assert not list((tmp_path / "episode_0000").iterdir())

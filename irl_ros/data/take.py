@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from irl_ros.contract import COMMAND_ROLES, Contract, Thresholds
+from irl_ros.contract import COMMAND_ROLES, Thresholds
 from irl_ros.data.alignment import SECOND, Sample, align
 from irl_ros.data.bag import decode
 from irl_ros.data.bag_writer import BagWriter
