@@ -214,8 +214,8 @@ MUTANTS = [
     Mutant(
         "enabled where the target was",
         "gate",
-        "measured.astype(np.float64), np.zeros_like(",
-        "self._target, np.zeros_like(",
+        "measured.astype(np.float64), change",
+        "self._target, change",
     ),
 ]
 

@@ -98,9 +98,8 @@ class Gate:
         self._contract, self._kinematics = contract, kinematics
         self._limits, self._box = JointLimits(contract, safety), Box(safety, kinematics)
         self._freshness = Freshness(contract)
-        self._target = self._change = np.zeros(contract.robot.n_joints)
-        self._speed, self._opening, self._excess = 1.0, None, 0.0
-        self._step = self._before = self._limits.at_rest(self._target)
+        self._speed, self._opening = 1.0, None
+        self._begin(np.array(contract.robot.home), np.zeros(contract.robot.n_joints))
         self.state = GateState.DISARMED
         self.reason = "not enabled yet"
         """Why the gate is not armed; empty while it is."""
@@ -126,15 +125,18 @@ class Gate:
         fault = self._input_fault(measured, ages) or self._rest_fault(measured)
         if fault:
             raise GateError(f"not enabled: {fault}")
-        self._target, self._change = measured.astype(np.float64), np.zeros_like(measured, dtype=np.float64)
-        self._excess, self._opening = self._box.excess(self._target), opening
-        self._step = self._before = self._limits.at_rest(self._target)
+        self._begin(measured, np.zeros_like(measured, dtype=np.float64))
+        self._opening = opening
         self.state, self.reason = GateState.ARMED, ""
 
     def follow(self, measured: np.ndarray, velocity: np.ndarray) -> None:
         """Start the next step from the arm as it moves, [rad] and [rad/s], both (n_joints,): for a dry run, in which
         somebody else commands it."""
-        self._target, self._change = measured.astype(np.float64), velocity * self._contract.task.period
+        self._begin(measured, velocity * self._contract.task.period)
+
+    def _begin(self, measured: np.ndarray, change: np.ndarray) -> None:
+        """As if the last target had been the measured pose, with this change before it [rad]."""
+        self._target, self._change = measured.astype(np.float64), change
         self._excess = self._box.excess(self._target)
         self._step = self._before = self._limits.at_rest(self._target)
 

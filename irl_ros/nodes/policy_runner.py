@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import sys
 import time
 import traceback
@@ -189,15 +190,9 @@ class PolicyRunner(LifecycleNode):
             self._enable() if request.data else self._disable()
             response.success, response.message = True, "enabled" if request.data else "disabled"
         except GateError as error:
-            response.success, response.message = False, f"{error}{self._meant(str(error))}"
-            self.get_logger().warning(response.message)
+            response.success, response.message = False, str(error)
+            self.get_logger().warning(str(error))
         return response
-
-    def _meant(self, refusal: str) -> str:
-        """Which topic was probably meant where the one that was named is silent."""
-        topics = () if self._contract is None else self._contract.topics.values()
-        silent = (topic for topic in topics if refusal.endswith(f"nothing received on {topic.name}"))
-        return next((near_topic(self, topic) for topic in silent), "")
 
     def _enable(self) -> None:
         if self._watchdog is None:
@@ -212,9 +207,18 @@ class PolicyRunner(LifecycleNode):
         self._monitor.enabled()
         self._scoreboard.enabled()
         self._human.agreement.reset()
-        self._pilot.enable(time.monotonic())
+        try:
+            self._pilot.enable(time.monotonic())
+        except GateError as error:
+            raise GateError(f"{error}{self._meant()}") from None
         self._claim()
         self._diagnose(self._gate_status())
+
+    def _meant(self) -> str:
+        """Which topic was probably meant where one has never been heard."""
+        ages = self._pilot.inputs.ages(time.monotonic())
+        silent = next((role for role, age in ages.items() if age == math.inf), None)
+        return near_topic(self, self._contract.topics[silent]) if silent else ""
 
     def _disable(self) -> None:
         if self._pilot is not None:
