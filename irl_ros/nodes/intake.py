@@ -147,8 +147,8 @@ class Intake:
         return [f"{name}: {problem}" for name, problem in found.items() if problem]
 
     def connected(self, role: str) -> bool:
-        """Whether a publisher of this topic can be heard, of one that need not have said anything yet; True where rclpy
-        does not tell (before Kilted)."""
+        """Whether a publisher of this topic can be heard, of one that need not have said anything yet; it may not have
+        found us. True where rclpy does not tell (before Kilted)."""
         count = getattr(self._inputs[role], "get_publisher_count", lambda: 1)
         return count() > 0
 

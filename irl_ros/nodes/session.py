@@ -1,7 +1,7 @@
 """session: the conductor, the one place that knows the order of reset, record, label, enable and score.
 
-`phase: record` walks reset → start → teleoperate for a horizon → label → stop until enough demonstrations are
-successes; `phase: accompany` brings a fresh scene for each episode that a person records and conducts, until as many are
+`phase: record` walks reset → start → teleoperate for a horizon → label → stop until enough demonstrations are good:
+successes that training will use; `phase: accompany` brings a fresh scene for each episode that a person records and conducts, until as many are
 good; `phase: deploy` walks configure → activate, then reset → enable → drive for a horizon → score.
 """
 
@@ -76,7 +76,8 @@ class Session(Node):
         self.create_subscription(JointState, self._contract.robot.joint_states.name, self._on_state, SENSOR)
         self.create_subscription(Float64, "policy_runner/episode_return", self._on_return, 10)
         self._session_clients: dict[str, Client] = {}
-        self._recorder_state, self._good = "", {}
+        self._recorder_state = ""
+        self._good: dict[str, bool] = {}
         self.create_subscription(String, "demo_recorder/state", self._on_recorder_state, LATCHED)
         self.create_subscription(String, "demo_recorder/quality", self._on_quality, LATCHED)
         scripts = {"record": self._record, "accompany": self._accompany, "deploy": self._deploy}
@@ -98,26 +99,30 @@ class Session(Node):
         wanted, kept = self._settings.episodes, 0
         with self._bar("demonstrations", wanted) as bar:
             for k in range(ATTEMPTS * wanted):
-                success, episode = yield from self._demonstrate(self._seed(RECORD_SEED, k))
-                self.get_logger().info(f"{episode}: {'success' if success else 'failure, labelled as such'}")
-                kept += success
-                bar.update(int(success))
+                good = yield from self._demonstrate(self._seed(RECORD_SEED, k))
+                kept += good
+                bar.update(int(good))
                 if kept == wanted:
                     return
-        raise SessionError(f"only {kept} of {ATTEMPTS * wanted} demonstrations succeeded, {wanted} were wanted")
+        raise SessionError(f"only {kept} of {ATTEMPTS * wanted} demonstrations are good, {wanted} were wanted")
 
     def _demonstrate(self, seed: int) -> Script:
-        """One demonstration on a fresh scene; returns whether it succeeded, and where it lies."""
+        """One demonstration on a fresh scene; returns whether it is good. Until teleop has found the recorder, which
+        nobody is told, its commands are not recorded: such an episode is not."""
         yield from self._reset(seed)
         yield from self._insist("demo_recorder/start", Trigger, Trigger.Request())
-        yield from self._insist("teleop/enable", SetBool, SetBool.Request(data=True))
+        yield from self._call("teleop/enable", SetBool, SetBool.Request(data=True))
         # Two periods longer than the horizon: the first command waits for teleop's tick, the last for its effect.
         yield from self._sleep((self._contract.task.horizon + 2) * self._contract.task.period)
         success = bool(self._success)
         yield from self._call("teleop/enable", SetBool, SetBool.Request(data=False))
         yield from self._call("demo_recorder/label_success", SetBool, SetBool.Request(data=success))
         saved = yield from self._call("demo_recorder/stop", Trigger, Trigger.Request())
-        return success, saved.message
+        name = Path(saved.message).name
+        yield from self._until(lambda: name in self._good, f"the quality of {name}")
+        told = "not used by training" if success and not self._good[name] else "failure, labelled as such"
+        self.get_logger().info(f"{saved.message}: {'success' if self._good[name] else told}")
+        return self._good[name]
 
     def _accompany(self) -> Script:
         """A person demonstrates and conducts. Nobody knows how long that takes: nothing is given up."""
@@ -237,7 +242,7 @@ class Session(Node):
         self._recorder_state = message.data
 
     def _on_quality(self, message: String) -> None:
-        """Episodes of the operator: a success that training will use, until it is discarded."""
+        """A good episode: a success that training will use, until it is discarded."""
         found = json.loads(message.data)
         used = not found["interrupted"] and not found["problems"] and not found["discarded"]
         self._good[found["episode"]] = bool(found["label"]) and used
