@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import yaml
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from irl_ros.cli import main
+from irl_ros.contract import Contract, Topic
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag import read_bag, typestore
 from irl_ros.data.dataset import load_demonstrations
 from irl_ros.data.bag_writer import BagWriter
 from irl_ros.data.cutting import MARGIN, by_events, by_pauses, by_table
-from irl_ros.data.foreign import Cut, Foreign, Message, read_foreign
+from irl_ros.data.foreign import Cut, Foreign, Message, read_foreign, write_episodes
 from irl_ros.data.listing import BagError
 from foreign_forms import BAGS, PERIODS
 from test_bag import CONTRACT, HOME, START, TOPICS, TYPES, command, goal_pose, joint_state, write
@@ -205,6 +207,17 @@ def test_an_encoder_that_trembles_at_1_khz_stands_still(tmp_path: Path):
     assert (cut.end - START) / SECOND == pytest.approx(2.5 + MARGIN, abs=0.1)
 
 
+def test_every_latched_topic_begins_an_episode_whether_observed_or_not(tmp_path: Path):
+    also = (("mark", Topic("begin", "std_msgs/msg/Bool")),)
+    contract = Contract(CONTRACT.robot, dataclasses.replace(CONTRACT.task, recorded=also))
+    record(tmp_path / "bag", StoragePlugin.SQLITE3)
+    bag = read_foreign(tmp_path / "bag", contract)
+    first = next(time for time, role, _ in bag.messages(["mark"]))
+    assert first < bag.end - 2 * SECOND
+    [path] = write_episodes(bag, [Cut(bag.end - SECOND, bag.end)], contract, tmp_path / "data", "hand_guiding")
+    assert {role: len(s) for role, s in read_bag(path).samples.items()}["mark"] == 1
+
+
 def test_a_table_may_count_from_1970(tmp_path: Path):
     bag = Foreign(tmp_path, START, START + 9 * SECOND, {}, {}, {}, {}, {}, ())
     (tmp_path / "t.csv").write_text(f"{START / SECOND + 1.5},{START / SECOND + 4},1\n1.5,4,1\n")
@@ -264,6 +277,7 @@ def test_refusals_say_what_is_wrong(tmp_path: Path, capsys):
         (["--topic", "states=/noise"], "no topic states in the contract"),
         (["--topic", "noise"], "no ROLE=TOPIC"),
         (["--labels", "/nothing"], "no topic /nothing to cut by"),
+        (["--labels", "/goal_pose"], "a message on /goal_pose is no std_msgs/msg/Bool"),
         (["--robot", "iiwa"], "its first message: pose: its frame_id is 'panda_link0'"),
         (["--times", str(tmp_path / "bad.csv")], "row 1: its end must lie after its start"),
         (["--times", str(tmp_path / "none.csv")], "needs rows of start, end"),

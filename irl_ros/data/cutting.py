@@ -11,7 +11,7 @@ import numpy as np
 
 from irl_ros import messages
 from irl_ros.contract import Contract
-from irl_ros.data.bag import typestore
+from irl_ros.data.bag import decode
 from irl_ros.data.clocks import SECOND
 from irl_ros.data.foreign import Cut, Foreign
 from irl_ros.data.listing import BagError
@@ -36,8 +36,9 @@ def by_pauses(bag: Foreign, contract: Contract, pause: float) -> list[Cut]:
     kind, names = contract.robot.joint_states.type, contract.robot.joint_names
     taken, flat = array("q"), array("f")
     for time, _, data in bag.messages(["joint_states"]):
+        message = decode(bag.path, bag.names["joint_states"], kind, data)
         try:
-            position, _ = messages.joint_state(typestore().deserialize_cdr(data, kind), names, require_velocity=False)
+            position, _ = messages.joint_state(message, names, require_velocity=False)
         except messages.MessageError as error:
             raise BagError(f"{bag.path}: {error}") from None
         taken.append(time)
@@ -70,7 +71,7 @@ def by_label(bag: Foreign, topic: str) -> list[Cut]:
     """An episode ends with each std_msgs/Bool on `topic`, which says whether it succeeded; the next begins there."""
     cuts, begin = [], bag.start
     for time, data in bag.events[topic]:
-        cuts.append(Cut(begin, time, bool(typestore().deserialize_cdr(data, "std_msgs/msg/Bool").data)))
+        cuts.append(Cut(begin, time, bool(decode(bag.path, topic, "std_msgs/msg/Bool", data).data)))
         begin = time
     return cuts
 

@@ -85,18 +85,14 @@ def read_foreign(
 
     Raises BagError where the bag cannot be read, lacks a topic of the observation or has another type on one.
     """
-    path = Path(path).expanduser()
-    unknown = [role for role in renamed if role not in contract.topics]
-    if unknown:
-        raise BagError(f"no topic {', '.join(unknown)} in the contract.{did_you_mean(unknown[0], tuple(contract.topics))}")
-    names = {role: _full(renamed.get(role, topic.name)) for role, topic in contract.topics.items()}
+    path, names = Path(path).expanduser(), _names(contract, renamed)
+    latched = {r: names[r] for r, t in contract.topics.items() if t.latched and r not in COMMAND_ROLES}
     with _reading(path):
         _check_sums(path)
         with Reader(path) as reader:
             found = {c.topic: c for c in reader.connections}
             _check_topics(path, contract, names, {topic: c.msgtype for topic, c in found.items()})
             marks = {topic: _mark(path, topic, found) for topic in events}
-            latched = {role: names[role] for role in contract.sources if contract.topics[role].latched}
             wanted = {*names.values(), *marks.values()}
             kept: dict[str, list[Raw]] = {topic: [] for topic in (*latched.values(), *marks.values())}
             counts = Counter({topic: 0 for topic in wanted})
@@ -120,6 +116,14 @@ def read_foreign(
         events={topic: kept[mark] for topic, mark in marks.items()},
         left_out=left_out,
     )
+
+
+def _names(contract: Contract, renamed: Mapping[str, str]) -> dict[str, str]:
+    """Full topic names by role."""
+    unknown = [role for role in renamed if role not in contract.topics]
+    if unknown:
+        raise BagError(f"no topic {', '.join(unknown)} in the contract.{did_you_mean(unknown[0], tuple(contract.topics))}")
+    return {role: _full(renamed.get(role, topic.name)) for role, topic in contract.topics.items()}
 
 
 @contextmanager
