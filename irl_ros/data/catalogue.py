@@ -7,13 +7,14 @@ import shutil
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from irl_ros.contract import Contract, did_you_mean
+from irl_ros.contract import Contract, Robot, did_you_mean
 from irl_ros.data.bag import Recording, aligned, read_bag
 from irl_ros.data.bag_writer import set_label
 from irl_ros.data.clocks import SECOND, ClockWarning, Sample
@@ -60,24 +61,23 @@ def catalogue(directory: Path) -> list[Entry]:
 
     One is in memory at a time.
     """
-    kinematics: dict[str, Kinematics] = {}
     shown = tqdm(bags(directory), desc="episodes", file=sys.stderr, disable=None, mininterval=1.0, dynamic_ncols=True)
-    return [_entry(path, kinematics) for path in shown]
+    return [_entry(path) for path in shown]
 
 
 def aligned_episodes(directory: Path, names: Collection[str]) -> Iterator[tuple[Contract, Episode]]:
     """Those of `names` that can be aligned, whatever their labels, each under its own contract."""
-    kinematics: dict[str, Kinematics] = {}
     for path in bags(directory):
         if path.name in names:
             recording = read_bag(path)
             contract = recording.listing.contract
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ClockWarning)  # told already by the catalogue
-                yield contract, aligned(recording, contract, _kinematics(recording, kinematics))
+                found = aligned(recording, contract, _kinematics(contract.robot))
+            yield contract, found
 
 
-def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
+def _entry(path: Path) -> Entry:
     try:
         recording = read_bag(path)
     except BagError as error:
@@ -86,7 +86,7 @@ def _entry(path: Path, kinematics: dict[str, Kinematics]) -> Entry:
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", ClockWarning)
         try:
-            found = aligned(recording, listing.contract, _kinematics(recording, kinematics))
+            found = aligned(recording, listing.contract, _kinematics(listing.contract.robot))
         except EpisodeError as error:
             problem = problem or _short(error, path)
     return Entry(
@@ -111,11 +111,10 @@ def _lost(listing: Listing, role: str) -> int | None:
     return counted["lost"] if counted and counted["numbered"] else None
 
 
-def _kinematics(recording: Recording, known: dict[str, Kinematics]) -> Kinematics:
-    robot = recording.listing.contract.robot
-    if robot.urdf not in known:
-        known[robot.urdf] = Kinematics(robot)
-    return known[robot.urdf]
+@lru_cache(maxsize=8)
+def _kinematics(robot: Robot) -> Kinematics:
+    """Of each robot once: most data sets have one."""
+    return Kinematics(robot)
 
 
 def _duration(recording: Recording) -> float:
