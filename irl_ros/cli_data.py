@@ -11,10 +11,10 @@ import numpy as np
 
 from irl_ros.command import add_json, tell
 from irl_ros.data import catalogue
-from irl_ros.data.episode import EpisodeError
+from irl_ros.data.episode import LABELS, EpisodeError
 from irl_ros.data.listing import BagError, bags, read_listing
 
-LABELS = {True: "success", False: "failure", None: "-"}
+_CELLS = {**LABELS, None: "-"}
 _CHOSEN = {"success": True, "failure": False, "none": None}
 MOST_DRAWN = 60
 """Episodes in a picture; of more, these are spread over all."""
@@ -90,7 +90,7 @@ def _row(entry: catalogue.Entry, roles: list[str]) -> list[str]:
     counted = [s.lost for s in streams if s.lost is not None]
     return [
         entry.name,
-        LABELS[entry.label],
+        _CELLS[entry.label],
         f"{entry.duration:.1f}",
         *((str(entry.periods), str(entry.clipped)) if aligned else ("-", "-")),
         *rates,
@@ -112,8 +112,7 @@ def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> li
     if len(shown) < len(drawable):
         print(f"drawn: {len(shown)} of {len(drawable)} episodes, spread over all", file=sys.stderr)
     contract = shown[0][0]
-    said = {True: "success", False: "failure", None: "not labelled"}
-    groups = {told: [e for _, e in shown if e.success is label] for label, told in said.items()}
+    groups = {told: [e for _, e in shown if e.success is label] for label, told in LABELS.items()}
     groups = {told: some for told, some in groups.items() if some}
     directory.mkdir(parents=True, exist_ok=True)
     drawn = {"paths": paths_of(groups, contract), "joints": joints_of(groups, contract)}
@@ -123,7 +122,7 @@ def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> li
 
 
 def _list(options: argparse.Namespace) -> int:
-    rows, shown, unreadable = [], [], 0
+    shown, unreadable = [], 0
     for path in bags(Path(options.directory)):
         try:
             found = read_listing(path)
@@ -133,12 +132,14 @@ def _list(options: argparse.Namespace) -> int:
             continue
         labelled = options.label is None or found.label is _CHOSEN[options.label]
         if labelled and options.by in (None, found.operator):
-            seconds, refusal = f"{found.duration:.1f}", found.refusal
-            shown.append({"name": found.name, "label": found.label, "duration": found.duration})
-            shown[-1].update(operator=found.operator, problem=refusal)
-            rows.append([found.name, LABELS[found.label], seconds, found.operator or "-", refusal or "-"])
-    names, head = [row[0] for row in rows], ["episode", "label", "seconds", "by", "not used because"]
-    tell(options, shown, names if options.names else _aligned([head, *rows]))
+            shown.append(found)
+    figures = [
+        {"name": f.name, "label": f.label, "duration": f.duration, "operator": f.operator, "problem": f.refusal}
+        for f in shown
+    ]
+    rows = [[f.name, _CELLS[f.label], f"{f.duration:.1f}", f.operator or "-", f.refusal or "-"] for f in shown]
+    head = ["episode", "label", "seconds", "by", "not used because"]
+    tell(options, figures, [f.name for f in shown] if options.names else _aligned([head, *rows]))
     return 1 if unreadable else 0
 
 

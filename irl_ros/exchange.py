@@ -48,16 +48,14 @@ def take_over(form: str, source: Path, out: Path, python: str = sys.executable) 
         raise ExchangeError(f"no directory {source}")
     _check_library(form, python)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as plain:
-        _run(python, "read", form, source, Path(plain))
-        found = sorted(p.name for p in Path(plain).glob("*.npz"))
-        if not found:
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as hidden:
+        plain = Path(hidden, "npz")
+        plain.mkdir()
+        _run(python, "read", form, source, plain)
+        if not any(plain.glob("*.npz")):
             raise ExchangeError(f"{source}: no episode in it")
-        Path(plain, "npz").mkdir()
-        for path in [p for p in Path(plain).iterdir() if p.is_file()]:
-            path.rename(path.parent / "npz" / path.name)
-        Path(plain, "npz").rename(out)
-    return [out / name for name in found]
+        plain.rename(out)
+    return sorted(out.glob("*.npz"))
 
 
 def _new(out: Path) -> Path:

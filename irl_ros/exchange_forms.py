@@ -3,7 +3,7 @@
     python exchange_forms.py write|read minari|lerobot|imitation SOURCE OUT
 
 It uses numpy and that library, nothing of irl_ros: neither has to bear the other's pins. The other side of every form
-is a plain directory, which :mod:`irl_ros.export` writes and reads: one npz file per episode (observations (T+1, n),
+is a plain directory, which :mod:`irl_ros.exchange` writes and reads: one npz file per episode (observations (T+1, n),
 actions (T, m), float64) and about.json. A copy of about.json lies beside the library's own files as irl_ros.json: names
 and labels have no place in all of the forms.
 """

@@ -11,6 +11,9 @@ import numpy as np
 
 from irl_ros.contract import Contract
 
+LABELS = {True: "success", False: "failure", None: "not labelled"}
+"""A label in words."""
+
 
 class EpisodeError(ValueError):
     """An episode that cannot be used; the message names the episode and the reason."""

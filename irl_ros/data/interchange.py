@@ -11,7 +11,7 @@ import numpy as np
 
 from irl_ros.contract import Contract
 from irl_ros.data.alignment import MINIMUM_PERIODS
-from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
+from irl_ros.data.episode import Demonstrations, Episode, EpisodeError, check_widths
 
 REQUIRED = ("observations", "actions")
 ABOUT = "about.json"
@@ -112,7 +112,7 @@ def read_npz(file: Path, contract: Contract) -> Episode:
         raise EpisodeError(f"episode {file.stem}: labelled as a failure")
     # Checks the whole file, also what lies past the horizon.
     whole = Episode(file.stem, observations, actions, success=label)
-    Demonstrations(contract, (whole,))
+    check_widths(whole, contract)
     least = min(MINIMUM_PERIODS, horizon)
     if len(whole) < least:
         raise EpisodeError(f"episode {file.stem}: too short: {len(whole)} periods; at least {least} are needed")

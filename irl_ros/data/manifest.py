@@ -6,9 +6,9 @@ import json
 import subprocess
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import irl_ros
 from irl_ros.contract import Contract, Thresholds
 from irl_ros.data.listing import BagError
 
@@ -30,7 +30,7 @@ def write_manifest(out: Path, contract: Contract, thresholds: Thresholds, operat
         "robot": contract.robot.name,
         "task": contract.task.name,
         "demonstrated_by": demonstrated_by,
-        "version": _version(),
+        "version": irl_ros.__version__,
         "revision": revision(),
         "thresholds": asdict(thresholds),
         "contract": contract.to_dict(),
@@ -68,11 +68,4 @@ def revision() -> str:
             return ""
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _version() -> str:
-    try:
-        return version("irl_ros")
-    except PackageNotFoundError:
         return ""

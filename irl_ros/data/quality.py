@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from irl_ros.contract import COMMAND_ROLES, Contract, Thresholds
-from irl_ros.data.alignment import SECOND
+from irl_ros.data.clocks import SECOND
+from irl_ros.data.episode import LABELS
 
 GAP_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, float("inf"))
 """[s] Between these lie the bins of a gap histogram."""
@@ -99,11 +100,10 @@ class Quality:
 
     def line(self, name: str, label: bool | None) -> str:
         """All of it that an operator wants to see at once."""
-        told = {True: "success", False: "failure", None: "not labelled"}[label]
         streams = ", ".join(f"{role} {_shown(stream)}" for role, stream in self.streams.items())
         lost = sum(stream.lost for stream in self.streams.values())
         figures = f"{lost} lost; {self.clipped} of {self.periods} periods clipped"
-        return f"{name}: {told}; {self.duration:.1f} s; {streams}; {figures}"
+        return f"{name}: {LABELS[label]}; {self.duration:.1f} s; {streams}; {figures}"
 
 
 def _shown(stream: StreamQuality) -> str:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from irl_ros.contract import COMMAND_ROLES, Thresholds
-from irl_ros.data.alignment import SECOND, Sample, align
+from irl_ros.data.alignment import align
 from irl_ros.data.bag import decode
 from irl_ros.data.bag_writer import BagWriter
+from irl_ros.data.clocks import SECOND, Sample
 from irl_ros.data.episode import Episode, EpisodeError
 from irl_ros.data.listing import BagError
 from irl_ros.data.quality import Audit, Quality, judge
