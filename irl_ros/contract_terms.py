@@ -200,7 +200,7 @@ class Thresholds:
     lost: float = 0.01
     """Share of a topic's messages that may be missing by their numbers."""
     clipped: float = 0.2
-    """Share of control periods whose command asked for more than the task allows."""
+    """Share of control periods whose command asked for more than the task allows; above a fifth none is read anyway."""
 
     def __post_init__(self) -> None:
         for name in ("lost", "clipped"):
