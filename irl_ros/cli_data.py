@@ -7,17 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from irl_ros.command import add_json, tell
 from irl_ros.data import catalogue
-from irl_ros.data.episode import LABELS, EpisodeError
+from irl_ros.data.episode import LABELS, MOST_SHOWN, EpisodeError, spread
 from irl_ros.data.listing import BagError, bags, read_listing
 
 _CELLS = {**LABELS, None: "-"}
 _CHOSEN = {"success": True, "failure": False, "none": None}
-MOST_DRAWN = 60
-"""Episodes in a picture; of more, these are spread over all."""
 
 
 def add_commands(commands: Any, add: Any) -> None:
@@ -107,8 +103,7 @@ def _pictures(entries: list[catalogue.Entry], data: Path, directory: Path) -> li
     drawable = [entry.name for entry in entries if entry.periods is not None]
     if not drawable:
         raise EpisodeError(f"no episode in {data} that can be drawn")
-    places = np.linspace(0, len(drawable) - 1, min(len(drawable), MOST_DRAWN)).round().astype(int)
-    shown = list(catalogue.aligned_episodes(data, {drawable[k] for k in places}))
+    shown = list(catalogue.aligned_episodes(data, set(spread(drawable, MOST_SHOWN))))
     if len(shown) < len(drawable):
         print(f"drawn: {len(shown)} of {len(drawable)} episodes, spread over all", file=sys.stderr)
     contract = shown[0][0]

@@ -41,7 +41,8 @@ def test_drawing_changes_nothing_that_is_learned(drawn, uninterrupted):  # noqa:
 def test_scalars_have_the_papers_symbols_and_the_figures_values(drawn, events):
     lines = [json.loads(line) for line in (drawn / "training/metrics.jsonl").read_text().splitlines()]
     names = {name for line in lines for name in line} - {"iteration"}
-    assert {symbol(name) for name in names} == set(events.Tags()["scalars"]) and len(names) > 20
+    tags = [symbol(name) for name in names]
+    assert sorted(tags) == sorted(events.Tags()["scalars"]) and len(set(tags)) == len(names) > 20
     assert {"weights/β", "weights/log_Z", "gcl/L_IOC", "gcl/g_lcr", "gcl/g_mono", "policy/D_KL", "policy/σ"} <= set(
         events.Tags()["scalars"]
     )
@@ -59,17 +60,32 @@ def test_rewards_actions_slices_and_paths_are_there_for_every_iteration(events):
     assert first != last, "the picture does not follow the reward"
 
 
-def test_a_short_training_draws_nothing(uninterrupted):  # noqa: F811
-    tags = EventAccumulator(str(uninterrupted / "training/tensorboard")).Reload().Tags()
-    assert not tags["images"] and tags["scalars"]
+@pytest.fixture
+def now(monkeypatch) -> list[float]:
+    """The clock that albums look at."""
+    time = [0.0]
+    monkeypatch.setattr(album.time, "monotonic", lambda: time[0])
+    return time
 
 
-def test_an_album_keeps_to_its_share_of_the_time(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(album.time, "monotonic", lambda: now[0])
-    book = album.Album.__new__(album.Album)
-    book.spent, book._cost, book._started = dict.fromkeys(album.SHARES, 0.0), dict(album.DEAREST), 0.0
-    made = []
+def test_the_last_pictures_are_made_where_the_training_was_long_enough(now, brief):  # noqa: F811
+    dearest = album.DEAREST["pictures"] / album.AT_THE_END
+    for seconds, expected in ((dearest - 1.0, []), (dearest + 1.0, ["made"])):
+        now[0], made = 0.0, []
+        book = album.Album(brief, None, None)
+        book._latest = lambda: made.append("made")
+        now[0] = seconds
+        book.close()
+        assert made == expected
+
+
+def test_of_many_demonstrations_some_of_all_are_shown(brief, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(album, "MOST_SHOWN", 1)
+    assert album.Album(brief, None, None)._shown == [brief.episodes[0]]
+
+
+def test_an_album_keeps_to_its_share_of_the_time(now, brief):  # noqa: F811
+    book, made = album.Album(brief, None, None), []
 
     def draw() -> None:
         made.append(now[0])

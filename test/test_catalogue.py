@@ -82,7 +82,7 @@ def test_clocks_that_drift_are_noted_beside_the_table(tmp_path: Path, capsys):
 
 
 def test_a_picture_of_many_shows_some_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr("irl_ros.cli_data.MOST_DRAWN", 2)
+    monkeypatch.setattr("irl_ros.cli_data.MOST_SHOWN", 2)
     for k in range(3):
         write(tmp_path / "data", f"episode_{k:04d}", 12)
     assert main(["inspect", str(tmp_path / "data"), "--pictures", str(tmp_path / "pictures")]) == 0

@@ -225,6 +225,12 @@ def test_missing_parts_say_so(bare_run):
     assert "no summary.json" in page.sections["configuration"]
 
 
+def test_of_many_demonstrations_pages_draw_some_of_all(full_run, monkeypatch):
+    monkeypatch.setattr(run_module, "MOST_SHOWN", 2)
+    shown = run_module.Run.read(full_run).demonstrations
+    assert [e.name for e in shown] == ["episode_0000", "episode_0002"]
+
+
 def test_a_run_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         write_report(tmp_path)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from irl_ros.contract import Contract
 
 LABELS = {True: "success", False: "failure", None: "not labelled"}
 """A label in words."""
+Thing = TypeVar("Thing")
+MOST_SHOWN = 60
+"""Episodes in a picture; of more, these are spread over all."""
 
 
 class EpisodeError(ValueError):
@@ -96,6 +100,12 @@ class Demonstrations:
     def labels(self) -> list[bool]:
         """What demonstrators said of those that they labelled."""
         return [e.success for e in self.episodes if e.success is not None]
+
+
+def spread(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most so many of them, spread over all, the first and the last included."""
+    places = np.linspace(0, len(things) - 1, min(len(things), most)).round().astype(int)
+    return [things[k] for k in places.tolist()]
 
 
 def check_widths(episode: Episode, contract: Contract) -> None:

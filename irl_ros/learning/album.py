@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from irl_ros.data.episode import Demonstrations
+from irl_ros.data.episode import MOST_SHOWN, Demonstrations, spread
 from irl_ros.learning.batch import Batch
 from irl_ros.learning.method import Method
 from irl_ros.learning.rollout import Trajectory
@@ -38,8 +39,8 @@ class Album:
     """Of one training; `demonstrations` and `batch` are the same ones."""
 
     def __init__(self, demonstrations: Demonstrations, batch: Batch, writer: SummaryWriter):
-        self._demonstrations, self._batch, self._writer = demonstrations, batch, writer
-        self._contract = demonstrations.contract
+        self._contract, self._batch, self._writer = demonstrations.contract, batch, writer
+        self._shown = spread(demonstrations.episodes, MOST_SHOWN)
         self._started = time.monotonic()
         self.spent = dict.fromkeys(SHARES, 0.0)
         """[s] by kind."""
@@ -68,10 +69,11 @@ class Album:
         self._cost[kind] = time.monotonic() - start
         self.spent[kind] += self._cost[kind]
 
+    @torch.no_grad()
     def _histograms(self, iteration: int, samples: Batch, method: Method) -> None:
         for who, batch in (("demonstrations", self._batch), ("samples", samples)):
             counted = batch.counted.bool()
-            reward = method.learned_reward(batch).detach()
+            reward = method.learned_reward(batch)
             self._writer.add_histogram(f"r(x,u)/{who}", reward[counted].cpu(), iteration)
             self._writer.add_histogram(f"u/{who}", batch.actions[counted].cpu(), iteration)
 
@@ -81,12 +83,12 @@ class Album:
         if (thing := moved_thing(contract)) is not None:
             reward = reward_from_arrays(method.reward_arrays(), contract)
             column = contract.slices[f"{thing}_to_goal"]
-            rows = np.concatenate([e.observations[:, column] for e in self._demonstrations])
-            template, extent = self._demonstrations.episodes[0].observations[-1], max(0.1, float(np.abs(rows).max()))
+            rows = np.concatenate([e.observations[:, column] for e in self._shown])
+            template, extent = self._shown[0].observations[-1], max(0.1, float(np.abs(rows).max()))
             slices = [reward_slice(reward, contract, template, plane, extent, POINTS) for plane in PLANES]
             self._writer.add_image("r/around_the_goal", _slices(slices), iteration, dataformats="HWC")
         if (position := contract.slices.get("end_effector_position")) is not None:
-            shown = [e.observations[:, position] for e in self._demonstrations]
+            shown = [e.observations[:, position] for e in self._shown]
             drawn = [t.observations[: t.length + 1, position] for t in trajectories]
             self._writer.add_image("τ/end_effector", _paths(shown, drawn), iteration, dataformats="HWC")
 

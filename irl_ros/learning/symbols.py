@@ -26,7 +26,7 @@ SYMBOLS = {
     "norm": "‖ψ‖",
     "slack_mean": "ξ_mean",
     "slack_max": "ξ_max",
-    "slack_demonstrations": "ξ",
+    "slack_demonstrations": "n(ξ>0)",
     "feature_gap": "‖μ_E−μ_π‖",
     "log_likelihood": "log_p(τ_E)",
     "policy_kl": "D_KL",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from irl_ros.contract import Contract
-from irl_ros.data.episode import Demonstrations, Episode
+from irl_ros.data.episode import Demonstrations, Episode, spread
 from irl_ros.kinematics import Kinematics
 from irl_ros.models import likeness
 from irl_ros.models.features import Features
@@ -30,11 +30,11 @@ def yardsticks(demonstrations: Demonstrations, reward_arrays: Mapping[str, np.nd
     contract = demonstrations.contract
     inputs = Features(contract, contract.task.policy_inputs)
     reward = reward_from_arrays(reward_arrays, contract) if reward_arrays else None
-    shown = _spread(demonstrations, MOST)
+    shown = spread(demonstrations.episodes, MOST)
     return {
         **likeness.calibrate([inputs(e.observations) for e in shown]),
         **demonstrated_returns(reward, [(e.observations, e.actions) for e in shown]),
-        **demonstrated_paths(contract, _spread(demonstrations, MOST_PATHS)),
+        **demonstrated_paths(contract, spread(demonstrations.episodes, MOST_PATHS)),
     }
 
 
@@ -45,18 +45,8 @@ def demonstrated_paths(contract: Contract, episodes: Sequence[Episode]) -> dict[
         return {}
     kinematics = Kinematics(contract.robot)
     joints = [contract.field(e.observations, "joint_position") for e in episodes]
-    thinned = [rows[_places(len(rows), PATH_POINTS)] for rows in joints]
+    thinned = [rows[np.linspace(0, len(rows) - 1, PATH_POINTS).round().astype(int)] for rows in joints]
     return {PATHS: np.array([[kinematics.position(q) for q in rows] for rows in thinned])}
-
-
-def _spread(demonstrations: Demonstrations, most: int) -> list[Episode]:
-    """At most so many, spread over all."""
-    count = len(demonstrations)
-    return [demonstrations.episodes[k] for k in _places(count, min(count, most)).tolist()]
-
-
-def _places(count: int, chosen: int) -> np.ndarray:
-    return np.linspace(0, count - 1, chosen).round().astype(int)
 
 
 def demonstrated_returns(

@@ -14,7 +14,7 @@ import gymnasium
 from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
-from irl_ros.data.episode import Demonstrations, Episode, EpisodeError
+from irl_ros.data.episode import MOST_SHOWN, Demonstrations, Episode, EpisodeError, spread
 from irl_ros.learning.environment import standardise
 
 _Z_95 = 1.959964
@@ -56,7 +56,7 @@ class Run:
     metrics: list[dict[str, float]]
     dataset: Path
     demonstrations: tuple[Episode, ...]
-    """Actions in [-1, 1]; empty for the reason `no_demonstrations`."""
+    """At most MOST_SHOWN, spread over all, actions in [-1, 1]; empty for the reason `no_demonstrations`."""
     no_demonstrations: str
     rejected: list[str]
 
@@ -105,7 +105,7 @@ def _demonstrations(dataset: Path, contract: Contract) -> tuple[tuple[Episode, .
     """Episodes, or why there are none; and what was rejected."""
     try:
         demonstrations, rejected = load_dataset(dataset, contract)
-        return _in_policy_units(demonstrations).episodes, "", rejected
+        return tuple(spread(_in_policy_units(demonstrations).episodes, MOST_SHOWN)), "", rejected
     except EpisodeError as error:
         return (), str(error), []
     except (gymnasium.error.Error, ImportError, ContractError) as error:
