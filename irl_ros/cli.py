@@ -94,9 +94,7 @@ def _graph(options: argparse.Namespace) -> int:
     graph = _built(options)
     if options.command == "deploy":
         # The runner looks too, but by then an arm is up and a session waits.
-        made_for = Checkpoint.load(options.checkpoint).contract
-        if Contract.load(options.robot, options.task).differences(made_for):
-            _refuse_another(options, made_for, f"checkpoint {options.checkpoint} was made")
+        _refuse_another(options, Checkpoint.load(options.checkpoint).contract, f"checkpoint {options.checkpoint} was made")
     return start(graph, sys.stderr if getattr(options, "json", False) else sys.stdout)
 
 

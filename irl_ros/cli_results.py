@@ -12,6 +12,7 @@ from tqdm import tqdm
 from irl_ros.checkpoint import Checkpoint
 from irl_ros.command import add_json, tell
 
+COMPARISON = "comparison.html"
 EVALUATED_AT_ONCE = 20
 """Episodes between two states of the progress bar."""
 
@@ -30,7 +31,7 @@ def add_commands(commands: Any, add: Any) -> None:
     evaluate.set_defaults(run=_evaluate)
     report = add(commands, "report", "write summary.json and report.html of a run, or one page about several runs")
     report.add_argument("directory", nargs="+", help="run directory; several: learning curves with seeds as bands")
-    report.add_argument("--out", default="comparison.html", help="the page about several runs")
+    report.add_argument("--out", default="", help=f"the page about several runs; empty: {COMPARISON}")
     add_json(report)
     report.set_defaults(run=_report)
 
@@ -63,6 +64,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     if len(options.directory) > 1:
         return _compare(options)
+    if options.out:
+        raise UserError("--out names the page about several runs; the page about one is report.html in its directory")
     run = Path(options.directory[0])
     if not (run / "checkpoint").is_dir():
         raise UserError(f"{run} holds no run: there is no checkpoint in it")
@@ -74,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
     from irl_ros.report import RunError, write_comparison
 
     try:
-        page = str(write_comparison([Path(run) for run in options.directory], Path(options.out)))
+        page = str(write_comparison([Path(run) for run in options.directory], Path(options.out or COMPARISON)))
     except RunError as error:
         raise UserError(str(error)) from None
     tell(options, {"report": page}, [f"report: {page}"])

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from irl_ros.contract import did_you_mean
 
-DONE, FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 EXIT_CODES = (
     "exit codes: 0 done; 1 ran and failed, or found something wrong; 2 an error of use, told in a sentence; 130 "
     "interrupted, what can be saved is saved; a graph of nodes ends with the code of the node that failed"

@@ -146,6 +146,11 @@ def test_an_evaluation_counts_and_shows_how_far_it_is(tmp_path: Path, capsys):
     assert figures["confidence_95"] == pytest.approx([0.0, 0.5615], abs=1e-4) and "3/3" in told.err
 
 
+def test_a_name_for_the_page_about_one_run_is_refused(here: Path, capsys):
+    assert run("report runs/demo --out mine.html".split()) == cli.USAGE_ERROR
+    assert "--out names the page about several runs" in capsys.readouterr().err
+
+
 def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert command.paint("x", 31, Terminal()) == "\x1b[31mx\x1b[0m" and command.paint("x", 31, io.StringIO()) == "x"
