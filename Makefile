@@ -39,7 +39,7 @@ demo: $(READY)
 test: $(READY)
 	@$(PYTEST) -m "not full"
 
-test-full: $(READY)
+test-full: $(VENV)/.docs
 	@$(PYTEST)
 
 docs: $(VENV)/.docs

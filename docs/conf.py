@@ -10,13 +10,10 @@ html_theme = "furo"
 html_title = f"irl_ros {release}"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-myst_links_external_new_tab = False
-exclude_patterns = ["_build"]
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-nitpicky = False
 autodoc_inherit_docstrings = False
 
 

@@ -79,7 +79,7 @@ def test_constraints_pin_everything_that_setup_asks_for():
     pins = [pin.match(line) for line in lines if line[:1].isalpha()]
     assert all(pins)
     names = {pin[1].lower().replace("_", "-") for pin in pins}
-    wanted = [*SETUP["install_requires"], *SETUP["extras_require"]["test"]]
+    wanted = [*SETUP["install_requires"], *SETUP["extras_require"]["test"], *SETUP["extras_require"]["docs"]]
     plain = [re.match(r"[\w.-]+", name)[0] for name in wanted]
     assert {name.lower().replace("_", "-") for name in plain} <= names
 
