@@ -43,7 +43,8 @@ def plain_episodes(source: Path) -> Iterator[Episode]:
 
 
 def write_plain(episodes: Iterable[Episode], ours: Path, out: Path) -> None:
-    """`ours` is the irl_ros.json that an export left; without one the episodes are numbered and have no labels."""
+    """`ours` is the irl_ros.json that an export left; without one the episodes are numbered and have no labels. One that
+    names more episodes than there are is refused: which of them went is not known."""
     about = json.loads(ours.read_text()) if ours.is_file() else {}
     known = about.get("episodes", [])
     for k, episode in enumerate(episodes):
@@ -51,7 +52,11 @@ def write_plain(episodes: Iterable[Episode], ours: Path, out: Path) -> None:
         arrays = {**episode._asdict(), "terminated": entry.get("terminated", episode.terminated)}
         if entry["success"] is not None:
             arrays["success"] = np.array(entry["success"])
-        np.savez(out / f"{entry['name']}.npz", **arrays)
+        np.savez(out / f"{Path(entry['name']).name}.npz", **arrays)
+    count = len(list(out.glob("*.npz")))
+    if count < len(known):
+        whose = f"{ours} has names and labels of {len(known)} episodes, and {count} are there"
+        raise FormError(f"{whose}; without that file they are numbered")
     if about:
         (out / PLAIN).write_text(json.dumps(about))
 

@@ -69,7 +69,12 @@ def test_a_round_trip_keeps_every_bit(form: str, data: Path, tmp_path: Path, cap
     assert seen[:3] == [f"{e.observations.shape} {e.actions.shape}" for e in whole]
     assert main(["import", str(out), "--from", form, "--out", str(back), "--python", python]) == 0
     assert_same(whole, load_dataset(back)[0])
-    (out / "irl_ros.json").unlink()
+    ours = out / "irl_ros.json"
+    about = json.loads(ours.read_text())
+    ours.write_text(json.dumps({**about, "episodes": [*about["episodes"], about["episodes"][0]]}))
+    with pytest.raises(ExchangeError, match="labels of 4 episodes, and 3 are there"):
+        take_over(form, out, tmp_path / "fewer", python)
+    ours.unlink()
     take_over(form, out, tmp_path / "nameless", python)
     nameless = load_dataset(tmp_path / "nameless", CONTRACT)[0]
     assert [(e.name, e.success) for e in nameless] == [(f"episode_{k:04d}", None) for k in range(3)]
