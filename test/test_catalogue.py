@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from irl_ros.cli import main
+from irl_ros.contract import Contract
 from irl_ros.data.bag import read_bag
 from irl_ros.data.bag_writer import BagWriter
 from irl_ros.data.catalogue import aligned_episodes, catalogue
 from irl_ros.data.clocks import SECOND
 from irl_ros.data.dataset import load_demonstrations
+from irl_ros.kinematics import Kinematics
 from test_bag import CONTRACT, HOME, START, TOPICS, damage, goal_pose, joint_state, write
 
 QUALITY = {"streams": {"joint_states": {"lost": 3, "numbered": True}, "command": {"lost": 0, "numbered": False}}}
@@ -65,6 +69,17 @@ def test_what_cannot_be_used_can_still_be_looked_at(data: Path, tmp_path: Path, 
     assert last[4] == "0" and "29" in last and "Ada" in last and "3" in last, "periods, clipped, operator, lost"
     shown = list(aligned_episodes(data, {f"episode_{k:04d}" for k in (2, 3, 5)}))
     assert [(contract, e.success) for contract, e in shown] == [(CONTRACT, None), (CONTRACT, False), (CONTRACT, None)]
+
+
+def test_each_episode_is_looked_at_by_its_own_robot(tmp_path: Path):
+    """Two robots of one URDF, of which one counts a link further down as its end effector."""
+    lower = Contract(dataclasses.replace(CONTRACT.robot, end_effector_frame="panda_link5"), CONTRACT.task)
+    for name, contract in (("episode_0000", CONTRACT), ("episode_0001", lower)):
+        write(tmp_path, name, 12, contract=contract)
+    for contract, episode in aligned_episodes(tmp_path, {"episode_0000", "episode_0001"}):
+        row = episode.observations[0]
+        expected = Kinematics(contract.robot).position(contract.field(row, "joint_position"))
+        np.testing.assert_allclose(contract.field(row, "end_effector_position"), expected)
 
 
 def test_clocks_that_drift_are_noted_beside_the_table(tmp_path: Path, capsys):
