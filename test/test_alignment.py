@@ -29,7 +29,8 @@ def joint_state(position: np.ndarray, velocity: np.ndarray | None = None) -> Mes
 
 def goal_pose(position: np.ndarray = GOAL, frame: str = CONTRACT.robot.base_frame) -> Message:
     x, y, z = position
-    return Message(header=Message(frame_id=frame), pose=Message(position=Message(x=x, y=y, z=z)))
+    header = Message(stamp=Message(sec=0, nanosec=0), frame_id=frame)
+    return Message(header=header, pose=Message(position=Message(x=x, y=y, z=z)))
 
 
 def command(previous: np.ndarray, target: np.ndarray) -> Message:

@@ -54,10 +54,10 @@ def dated(name: str, samples: Mapping[str, Sequence[Sample]], contract: Contract
 
 def _stamps(stream: Sequence[Sample]) -> list[int] | None:
     """[ns]; None where the topic's messages have none, or zero."""
-    headers = [getattr(s.message, "header", None) for s in stream]
-    if not headers or any(header is None for header in headers):
+    if not stream or not hasattr(stream[0].message, "header"):
         return None
-    found = [header.stamp.sec * SECOND + header.stamp.nanosec for header in headers if hasattr(header, "stamp")]
+    stamps = [s.message.header.stamp for s in stream]
+    found = [stamp.sec * SECOND + stamp.nanosec for stamp in stamps]
     return found if any(found) else None
 
 
