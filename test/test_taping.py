@@ -19,8 +19,9 @@ from irl_ros.data.listing import BagError, bags
 from irl_ros.data.recording import EpisodeStates, Refused, State
 from irl_ros.data.take import Arrival
 from irl_ros.data.taping import Taping
-from irl_ros.nodes.automatic import Ending, Motion
-from irl_ros.nodes.conduct import Buttons
+from irl_ros.nodes import automatic
+from irl_ros.nodes.automatic import Automatic, Ending, Motion
+from irl_ros.nodes.conduct import Buttons, Settings
 from test_bag import CONTRACT, HOME, START, TOPICS, goal_pose, joint_state
 
 
@@ -125,6 +126,22 @@ def test_motion_is_told_from_noise_and_creep():
     assert motion.rested(5.6) == pytest.approx(0.5)
     motion.forget()
     assert not motion.moves(HOME - 1.0, 6.0), "where it rests now was not told before"
+
+
+def test_it_waits_again_once_the_arm_has_rested_and_the_episode_between_is_no_rest(monkeypatch):
+    """Also where the episode ended in the pose in which it began."""
+    now, home = 0.0, Arrival("joint_states", joint_state(HOME, 0.0), START)
+    monkeypatch.setattr(automatic.time, "monotonic", lambda: now)
+    watch = Automatic(None, Settings(start_on_motion=True, rearm=2.0), CONTRACT)  # it hears no topic, needs no node
+
+    def rests(at: float) -> bool:
+        nonlocal now
+        now = at
+        return not watch.moves(home) and watch.rests()
+
+    assert [rests(1.0), rests(2.9), rests(3.1)] == [False, False, True]
+    watch.begin()
+    assert [rests(10.0), rests(11.9), rests(12.1)] == [False, False, True]
 
 
 def test_an_episode_ends_at_a_success_that_lasts_or_at_the_timeout():

@@ -111,8 +111,9 @@ class Automatic:
         self._motion.forget()
 
     def begin(self) -> None:
-        """An episode has started."""
+        """An episode has started; where the arm rests after it is not known."""
         self._ending.begin()
+        self._motion.forget()
 
     def moves(self, state: Arrival | None) -> bool:
         """Whether the arm moves by its last joint state."""
