@@ -4,9 +4,9 @@
 
 Real processes over DDS on loopback: this one sends joint states, commands and object poses, each at the rate and each
 with its number in the payload, and the recorder records them as an episode of `push`. Then every number is looked for
-in the bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came, `stop_s` how long it
-takes to try and save the episode. The rates
-of `--faster` follow, for a few seconds each, until one loses.
+in the bag's file. `cpu_fraction` is the recorder's share of one core, all its threads together, while messages came,
+`stop_s` how long it takes to try and save the episode. The rates of `--faster` follow, for a few seconds each, until one
+loses.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Requests:
             shown = ", ".join(f"{name} {button}" for name, button in buttons.items() if button >= 0)
             node.get_logger().info(f"joystick buttons for episodes: {shown}")
         if settings.keyboard and sys.stdin.isatty():
-            self._terminal = Terminal(self._typed.append, "use services or a joystick instead")
+            self._terminal = Terminal(self._typed.append)
             node.get_logger().info(EPISODE_KEY_HELP)
 
     def answer(self) -> None:

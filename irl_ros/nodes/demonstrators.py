@@ -7,6 +7,7 @@ where a joint reaches its speed limit. No topics here: `teleop.py` brings what w
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -198,10 +199,10 @@ class Keyboard(Hand):
         super().__init__(contract, kinematics, settings)
         self._tell = typed
         self._last: tuple[np.ndarray | None, float] = (None, -np.inf)
-        self._terminal = Terminal(
-            self._typed,
-            "start `python -m irl_ros.nodes.teleop --ros-args -p mode:=keyboard` by itself in a terminal",
-        )
+        if not sys.stdin.isatty():
+            alone = "start `python -m irl_ros.nodes.teleop --ros-args -p mode:=keyboard` by itself in a terminal"
+            raise ContractError(f"keys are read from the terminal, and stdin is none; {alone}")
+        self._terminal = Terminal(self._typed)
 
     def _typed(self, text: str) -> None:
         self._tell(text)
@@ -225,7 +226,11 @@ def displacement_action(
 ) -> np.ndarray:
     """Action of the arm, shape (task.arm_action_size,), that moves the end effector by `delta` [m] in one period, or less the same way."""
     step = delta if contract.task.moves_end_effector else kinematics.displacement(joint_position, delta)
-    action = step / contract.max_step
+    return shortened(step / contract.max_step)
+
+
+def shortened(action: np.ndarray) -> np.ndarray:
+    """The action, or as much of it the same way as fits in [-1, 1]."""
     return action / max(1.0, float(np.abs(action).max()))
 
 

@@ -10,7 +10,7 @@ from irl_ros import messages
 from irl_ros.contract import Contract, ContractError
 from irl_ros.kinematics import Kinematics
 from irl_ros.motion import asked_action, gripper_action
-from irl_ros.nodes.demonstrators import LEADS, Settings
+from irl_ros.nodes.demonstrators import LEADS, Settings, shortened
 
 MOVES = 0.005
 """[rad] A leader whose joint has moved this far is held by somebody."""
@@ -60,7 +60,7 @@ class Leader:
             self._anchor = position, target
         wanted = position if self._settings.leader_absolute else self._anchor[1] + position - self._anchor[0]
         action = asked_action(self._contract, np.stack([target, wanted]), self._kinematics)[0]
-        return self._with_gripper(action / max(1.0, float(np.abs(action).max())), measured)
+        return self._with_gripper(shortened(action), measured)
 
     def close(self) -> None:
         """Holds nothing."""

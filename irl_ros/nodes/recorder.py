@@ -207,7 +207,6 @@ class DemoRecorder(Node):
 
     def _record(self, before: Callable[[], Iterable[Arrival]]) -> str:
         """An episode that begins now, or with what arrived `before`: asked for once all that came is delivered."""
-        self._taping.states.check_start()
         self._intake.drain()
         self._intake.events()  # what was lost before is not this episode's
         self._check_ready()

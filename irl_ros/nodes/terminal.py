@@ -12,16 +12,11 @@ import tty
 from collections.abc import Callable
 from typing import Any
 
-from irl_ros.contract import ContractError
-
 
 class Terminal:
-    """Gives what was typed to `take`, from a thread of its own. Raises ContractError where stdin is no terminal, with
-    `instead`, what to do then."""
+    """Gives what was typed to `take`, from a thread of its own. Stdin must be a terminal."""
 
-    def __init__(self, take: Callable[[str], None], instead: str):
-        if not sys.stdin.isatty():
-            raise ContractError(f"keys are read from the terminal, and stdin is none; {instead}")
+    def __init__(self, take: Callable[[str], None]):
         self._take, self._file = take, sys.stdin.fileno()
         self._saved: list[Any] | None = termios.tcgetattr(self._file)
         atexit.register(self.close)
