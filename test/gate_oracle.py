@@ -145,7 +145,10 @@ class Driver:
         if not age <= MEASURED_AGE:
             np.testing.assert_array_equal(rest, self.stop)
             np.testing.assert_array_equal(halt.hold, self.target)
-            assert time == self.contract.task.period + self.braking_time
+            assert self.last_time < time <= self.contract.task.period + self.last_time
+            path = spline(time, self.target, self.velocity, rest, 0.0 * rest)
+            assert (path >= np.minimum(self.target, rest) - EPS).all(), "past its stop"
+            assert (path <= np.maximum(self.target, rest) + EPS).all(), "past its stop"
             return
         np.testing.assert_array_equal(halt.hold, self.measured)
         assert time >= self.contract.task.period and (self.fastest <= self.acceleration * time + EPS).all()

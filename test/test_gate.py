@@ -138,7 +138,7 @@ def test_a_halt_brakes_from_where_the_arm_is_and_ends_in_the_last_stop_where_tha
     np.testing.assert_array_equal(halt.hold, measured)
     halt = stale.command(np.ones(7), measured, {"joint_states": 0.2, "goal_pose": 0.0})
     np.testing.assert_allclose(halt.trajectory.positions, [HOME + STEP + STEP / 2])
-    np.testing.assert_allclose(halt.trajectory.times, [0.1])
+    np.testing.assert_allclose(halt.trajectory.times, [0.075])
     np.testing.assert_allclose(halt.hold, HOME + STEP)
 
 

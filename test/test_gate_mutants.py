@@ -200,6 +200,7 @@ MUTANTS = [
     Mutant("rest in the measured pose", "gate", "clip(np.array(self._step.stop), measured - way, measured + way)", "measured"),
     Mutant("a halt leaves the box", "gate", "if leaves else rest", "if False else rest"),
     Mutant("a halt too hard", "gate", "time = max(self._step.time, self._before.time)", "time = self._contract.task.period"),
+    Mutant("a blind halt past its stop", "gate", "min(self._step.time + self._contract.task.period, 1.5 * self._step.time)", "self._step.time + self._contract.task.period"),
     Mutant("a halt goes by the last step alone", "gate", "np.abs(self._before.velocity)) * time", "0.0) * time"),
     Mutant("a halt behind where the arm is by now", "gate", ' + max(ages["joint_states"], 0.0)', ""),
     Mutant("hold where the command ended", "gate", "np.array(hold, dtype=np.float64)", "rest"),

@@ -203,7 +203,9 @@ class Gate:
         if known:
             rest, hold = self._braked(measured, time / 2.0 + max(ages["joint_states"], 0.0)), measured
         else:
-            rest, hold, time = np.array(self._step.stop), self._target, time + self._contract.task.period
+            rest, hold = np.array(self._step.stop), self._target
+            # Longer, and the way there from an arm that is at the target already would lead past the stop.
+            time = min(self._step.time + self._contract.task.period, 1.5 * self._step.time)
         self.state, self.reason = GateState.HALTED, reason
         return Halt(halt_trajectory(rest, time), reason, np.array(hold, dtype=np.float64))
 
