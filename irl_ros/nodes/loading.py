@@ -86,12 +86,13 @@ def own_kinematics(robot: str, checkpoint: Checkpoint, warn: Callable[[str], obj
     except ContractError as error:
         warn(f"the gate goes by the checkpoint's kinematics: {error}")
         return trained
-    own, home = Kinematics(parsed), np.array(parsed.home)
-    apart = float(np.linalg.norm(own.position(home) - trained.position(home)))
+    own, quarters = Kinematics(parsed), np.array([0.25, 0.5, 0.75])[:, None]
+    between = (1.0 - quarters) * np.array(parsed.position_lower) + quarters * np.array(parsed.position_upper)
+    apart = max(float(np.linalg.norm(own.position(q) - trained.position(q))) for q in (np.array(parsed.home), *between))
     if apart > SAME_PLACE:
         raise ContractError(
             f"robot {parsed.name}: by its URDF the end effector is {apart:.3f} m from where the checkpoint's has it in "
-            "the home pose; give the URDF and end_effector_frame that it was trained with, or train again"
+            "the same pose; give the URDF and end_effector_frame that it was trained with, or train again"
         )
     return own
 
