@@ -122,20 +122,26 @@ def test_markers_come_and_rviz_and_foxglove_ask_for_topics_that_are_there(tmp_pa
             activate(client)
             scene = client.collect(MarkerArray, "policy_runner/scene", dds.LATCHED)  # as one who comes late
             client.wait(lambda: scene and live and len(live[-1].markers[1].points) > 1, "markers")
-            there = {name: types[0] for name, types in client.node.get_topic_names_and_types()}
+            visible, plots = foxglove()
+            plotted = {path.rpartition(".")[0] for path in plots if not path.startswith("/irl_trainer/")}
+            there = topics(client, {*rviz_topics(), *visible, *plotted} - {*ON_DEMAND})
     shown, gate = scene[-1].markers
     assert len(shown.points) == 3 * 2 * (PATH_POINTS - 1) and shown.header.frame_id == ROBOT.base_frame
     safety = load_safety("panda")
     np.testing.assert_allclose([points(gate).min(0), points(gate).max(0)], [safety.box_lower, safety.box_upper])
     assert len(live[-1].markers[1].points) == FORESIGHT + 1
     check_types({**rviz_topics()}, there)
-    visible, plots = foxglove()
-    for topic in visible:
-        assert topic in there or topic in ON_DEMAND, topic
     for path in plots:
         topic, field = path.rsplit(".", 1)
         known = there.get(topic) == "std_msgs/msg/Float64" or re.match("/irl_trainer/metrics/[a-z]+/[a-z_]+$", topic)
         assert known and field in Float64.get_fields_and_field_types(), path
+
+
+def topics(client: dds.Client, wanted: set[str]) -> dict[str, str]:
+    """Topic → type, once all that are wanted were discovered."""
+    found = lambda: {name: types[0] for name, types in client.node.get_topic_names_and_types()}  # noqa: E731
+    client.wait(lambda: wanted <= set(found()), f"all of {sorted(wanted)}")
+    return found()
 
 
 def check_types(displays: dict[str, str], there: dict[str, str]) -> None:

@@ -100,6 +100,10 @@ class Automatic:
             while self._recent[0].wall < arrival.wall - self._settings.lead_in * SECOND:
                 self._recent.popleft()
 
+    def heard_anew(self) -> None:
+        """Messages may have been missed: what was kept has a hole after it, and no episode begins with one."""
+        self._recent.clear()
+
     def lead_in(self) -> list[Arrival]:
         """What arrived just before the motion."""
         found = list(self._recent)
