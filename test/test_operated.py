@@ -247,7 +247,7 @@ def test_a_hand_that_guides_is_recorded_from_its_first_motion_to_the_timeout(tmp
 
         def guide(speed: float) -> bool:
             move = KINEMATICS.displacement(person.position, person.to_goal)
-            velocity = speed * move / np.abs(move).max()
+            velocity = speed * move / max(np.abs(move).max(), 0.1)  # slower near the goal, as a hand is
             hand.publish(messages.fill_joint_group(Float64MultiArray(), velocity))
             return True
 

@@ -88,21 +88,22 @@ class Automatic:
         self._motion = Motion(settings.motion)
         self._ending = Ending(settings.success_hold, settings.timeout)
         self._recent: deque[Arrival] = deque()
+        self._numbers: dict[bytes, int | None] = {}
         self.waits = settings.start_on_motion
         if settings.success_topic:
             say = lambda msg: self._ending.say(msg.data, time.monotonic())  # noqa: E731
             node.create_subscription(Bool, settings.success_topic, say, 10)
 
     def keep(self, arrival: Arrival) -> None:
-        """What arrived while nothing was recorded."""
+        """What arrived while nothing was recorded. No episode begins with a hole: there is one where the recorder
+        subscribes anew to what a publisher offers, and longer than that until the publisher has found it."""
         if self.waits:
+            last, self._numbers[arrival.publisher] = self._numbers.get(arrival.publisher), arrival.number
+            if last is not None and arrival.number > last + 1:
+                self._recent.clear()
             self._recent.append(arrival)
             while self._recent[0].wall < arrival.wall - self._settings.lead_in * SECOND:
                 self._recent.popleft()
-
-    def heard_anew(self) -> None:
-        """Messages may have been missed: what was kept has a hole after it, and no episode begins with one."""
-        self._recent.clear()
 
     def lead_in(self) -> list[Arrival]:
         """What arrived just before the motion."""

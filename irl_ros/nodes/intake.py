@@ -171,7 +171,6 @@ class Intake:
                 self._node.destroy_subscription(subscription)
                 self._heard.pop(role, None)
                 self.incompatible.pop(role, None)
-                self._early = [arrival for arrival in self._early if arrival.role != role]
                 self._inputs[role] = self._subscribe(role, wanted)
                 changed.append(self.names[role])
         return changed

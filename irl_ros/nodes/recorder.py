@@ -162,7 +162,7 @@ class DemoRecorder(Node):
     def _on_beat(self) -> None:
         self._intake.events()
         if self._taping.take is None:
-            self._adapt()
+            self._intake.adapt()
             if self._led and not self._error:  # refused before, for a topic that was not heard yet
                 self._start_under_way()
             return
@@ -226,18 +226,12 @@ class DemoRecorder(Node):
 
     def _check_ready(self) -> None:
         self._taping.states.check_start()
-        problems = [f"{name}: its publisher was found just now, ask again" for name in self._adapt()]
+        problems = [f"{name}: its publisher was found just now, ask again" for name in self._intake.adapt()]
         problems += self._missing()
         if disk := self._disk():
             problems.append(disk)
         if problems:
             raise Refused(f"cannot record: {'; '.join(problems)}")
-
-    def _adapt(self) -> list[str]:
-        """Ask for what the publishers offer by now; returns the topics that are heard anew."""
-        if changed := self._intake.adapt():
-            self._automatic.heard_anew()
-        return changed
 
     def _missing(self) -> list[str]:
         """What a recording needs and has not, in words."""
