@@ -50,7 +50,8 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"],
+        "ray": ["ray[tune]"],
+        "test": ["ray[tune]", "pytest", "pytest-xdist", "hypothesis", "catkin_pkg", "minari[hdf5]; python_version >= '3.11'"],
         "docs": ["sphinx", "myst-parser", "furo"],
     },
     zip_safe=True,

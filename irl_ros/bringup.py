@@ -178,6 +178,8 @@ def _train_stage(options: Options, dataset: str) -> Stage:
         out=options.out,
         steps=options.steps,
         workers=options.workers,
+        rollout_backend=options.rollout_backend,
+        ray_address=options.ray_address,
         device=options.device,
         held_out=options.held_out,
         stop_when_converged=options.stop_when_converged,
@@ -225,7 +227,8 @@ def _humans(options: Options) -> tuple[Node, ...]:
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _OPERATING = ("operator", "joystick", "leader", "start_on_motion", "success_topic", "timeout")
 _SIMULATOR = ("real_time_factor", "gui")
-_LEARNING = ("out", "method", "steps", "workers", "device", "held_out", "stop_when_converged", "randomise")
+_ROLLOUTS = ("workers", "rollout_backend", "ray_address")
+_LEARNING = ("out", "method", "steps", *_ROLLOUTS, "device", "held_out", "stop_when_converged", "randomise")
 _COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "joystick", "leader", "noise", "takeovers")
 _TRAINING = (*_LEARNING, "demonstrations", "noise")
 

@@ -23,7 +23,7 @@ from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.data.listing import BagError, bags, read_listing
 from irl_ros.graph import Graph
-from irl_ros.learning.config import ConfigError, TrainConfig, check_method
+from irl_ros.learning.config import LOCAL, ROLLOUT_BACKENDS, ConfigError, TrainConfig, check_method
 
 __all__ = ["USAGE_ERROR", "build_parser", "main"]
 
@@ -221,6 +221,8 @@ def _add_transfer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="everything random comes from it")
     command.add_argument("--reward", choices=("learned", "true"), default="learned", help="true: the env's own, an oracle")
     command.add_argument("--workers", type=int, default=TrainConfig().workers, help="simulation processes")
+    command.add_argument("--rollout-backend", default=LOCAL, choices=ROLLOUT_BACKENDS, help="where these run")
+    command.add_argument("--ray-address", default="auto", help="auto, local, or host:port of a Ray cluster's head")
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the policy learns")
     command.add_argument("--resume", action="store_true", help="go on from the state that a stopped transfer left")
     add_json(command)
@@ -235,7 +237,12 @@ def _transfer(options: argparse.Namespace) -> int:
     if variant == OTHER_ARM:
         contract, variant = dataclasses.replace(contract, robot=load_robot(options.robot)), ""
     config = TrainConfig(
-        seed=options.seed, environment_steps=options.steps, workers=options.workers, device=options.device
+        seed=options.seed,
+        environment_steps=options.steps,
+        workers=options.workers,
+        rollout_backend=options.rollout_backend,
+        ray_address=options.ray_address,
+        device=options.device,
     )
     observer, true_reward = _interruptible_observer(), options.reward == "true"
     world = ChangedWorld(contract, variant)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_ros.contract import did_you_mean
-from irl_ros.learning.config import METHODS
+from irl_ros.learning.config import METHODS, ROLLOUT_BACKENDS
 from irl_ros.messages import COMMAND_INTERFACES, JOINT_TRAJECTORY
 
 TELEOP_MODES = ("scripted", "joy", "keyboard", "leader", "hand_guiding", "none")
@@ -48,6 +48,8 @@ class Options:
     episodes: int = option(20, "episodes to drive in simulation", minimum=1)
     steps: int = option(0, "control periods of experience in training; 0: as the task asks", minimum=0)
     workers: int = option(0, "simulation processes in training; 0: one per core, two at most", minimum=0)
+    rollout_backend: str = option("local", "where these run; ray: on a Ray cluster (irl_ros[ray])", choices=ROLLOUT_BACKENDS)
+    ray_address: str = option("auto", "auto: the cluster that runs here, else one for this training; local; or host:port")
     device: str = option("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = option(-1, "demonstrations the reward never sees; -1: one in six, so none of five", minimum=-1)
     randomise: bool = option(False, "draw the task's randomisation anew in every simulated episode of training")

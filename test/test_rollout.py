@@ -242,11 +242,11 @@ if __name__ == "__main__":
     contract = env_contract("small_envs:test/Drift-v0", None)
     arrays = {"mean.0.weight": np.zeros((2, 2)), "mean.0.bias": np.zeros(2), "log_std": np.zeros(2)}
     rollouts = Rollouts(EnvSpec(contract), 2)
-    pending = rollouts._pool.map(abs, range(100))
+    pending = rollouts._pool._executor.map(abs, range(100))
     if sys.argv[1] == "busy":
         list(pending)
         rollouts.sample(arrays, range(8))
-    print(*rollouts._pool._processes, flush=True)
+    print(*rollouts._pool._executor._processes, flush=True)
     while True:
         time.sleep(0.1 if sys.argv[1] == "idle" else 0)
         if sys.argv[1] == "busy":
@@ -290,7 +290,7 @@ def test_workers_die_with_their_parent_however_it_dies(tmp_path: Path, moment: s
 def test_the_pool_ends_its_workers():
     with Rollouts(EnvSpec(DRIFT), 2) as rollouts:
         rollouts.sample(policy(DRIFT).arrays(), range(4))
-        workers = list(rollouts._pool._processes)
+        workers = list(rollouts._pool._executor._processes)
     assert workers and not any(alive(pid) for pid in workers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import expert_demonstrations
@@ -44,6 +45,14 @@ def test_a_training_holds_out_and_ends_as_the_command_line_says(arguments, tmp_p
 def test_more_than_there_are_cannot_be_held_out(arguments, tmp_path: Path, capsys):
     assert cli.main([*arguments, "--out", str(tmp_path), "--held-out", "3"]) == cli.USAGE_ERROR
     assert "held_out is 3: of 3 demonstrations, 0 to 2 can be held out" in capsys.readouterr().err
+
+
+def test_without_ray_nothing_changes_and_asking_for_it_says_what_to_install(arguments, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    monkeypatch.setattr(cli, "finish", lambda options, run, **more: None)
+    assert cli.main([*arguments, "--out", str(tmp_path), "--rollout-backend", "ray"]) == cli.USAGE_ERROR
+    assert "error: Ray is not installed here: pip install 'irl_ros[ray]'" in capsys.readouterr().err
+    assert cli.main([*arguments, "--out", str(tmp_path), "--steps", "1"]) == 0
 
 
 def test_unasked_one_in_six_is_held_out_and_training_goes_on(arguments):

@@ -15,6 +15,7 @@ from irl_ros.models.features import Features
 
 METHODS = ("bc", "gcl", "gan_gcl", "airl", "gail", "maxent_sampled", "max_margin", "maxent")
 POLICY_STEPS = ("gradient", "trajectory")
+LOCAL, RAY = ROLLOUT_BACKENDS = ("local", "ray")
 TABULAR_ONLY = ("maxent",)
 """Methods that need finitely many states with known dynamics: a task with a grid."""
 
@@ -136,7 +137,12 @@ class TrainConfig:
     """Control periods sampled from the env in all."""
     batch_episodes: int = 20
     workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
-    """Env worker processes; their number does not change the result."""
+    """Env workers; neither their number nor where they run changes the result."""
+    rollout_backend: str = LOCAL
+    """local: processes on this machine. ray: actors on a Ray cluster (the extra irl_ros[ray])."""
+    ray_address: str = "auto"
+    """auto: the cluster that RAY_ADDRESS names or that runs on this machine, else one that is started here for this
+    training. local: always the latter. Else host:port of a cluster's head."""
     device: str = "auto"
     randomise: bool = False
     """Draw mass, friction, gains, sensor noise and latency from the task's ranges in every simulated episode."""
@@ -166,6 +172,10 @@ class TrainConfig:
             raise ConfigError(f"unknown policy_step kind {step!r}.{did_you_mean(step, POLICY_STEPS)}")
         if step == "trajectory" and self.method != "gcl":
             raise ConfigError(f"policy_step kind trajectory serves method gcl, not {self.method}: leave it at gradient")
+        if self.rollout_backend not in ROLLOUT_BACKENDS:
+            raise ConfigError(
+                f"unknown rollout_backend {self.rollout_backend!r}.{did_you_mean(self.rollout_backend, ROLLOUT_BACKENDS)}"
+            )
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"unknown device {self.device!r}.{did_you_mean(self.device, ('auto', 'cpu', 'cuda'))}")
 
@@ -176,11 +186,12 @@ class TrainConfig:
     def from_options(cls, options: Any, task: str) -> TrainConfig:
         """What the command line or the trainer node was told, over what the file of `task` asks for; "": no task.
 
-        `options` has method, seed, steps (0: as the task asks), workers (0: one per core), device, held_out (-1: one in
-        six), stop_when_converged and randomise. Raises ConfigError, ContractError.
+        `options` has method, seed, steps (0: as the task asks), workers (0: one per core), rollout_backend, ray_address,
+        device, held_out (-1: one in six), stop_when_converged and randomise. Raises ConfigError, ContractError.
         """
         data = task_training(task) if task else {}
-        data.update({name: getattr(options, name) for name in ("method", "seed", "device", "stop_when_converged")})
+        same = ("method", "seed", "rollout_backend", "ray_address", "device", "stop_when_converged")
+        data.update({name: getattr(options, name) for name in same})
         data["randomise"] = options.randomise or data.get("randomise", False)
         for name, value, unsaid in (
             ("environment_steps", options.steps, 0),

@@ -27,7 +27,7 @@ from irl_ros.learning.health import choose
 from irl_ros.learning.mdp import TabularError
 from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer
-from irl_ros.learning.rollout import Rollouts
+from irl_ros.learning.rollout import Rollouts, open_rollouts
 from irl_ros.learning.tabular import TabularResult
 from irl_ros.learning.train import EVALUATION_SEED, Result, write_json, run_figures, success_figures
 from irl_ros.models.demonstrated import yardsticks
@@ -148,7 +148,7 @@ class TabularRun:
         seeds = [EVALUATION_SEED + k for k in range(self._config.evaluation_episodes)]
         self._observer.on_phase("evaluate", len(policies))
         figures = []
-        with Rollouts(EnvSpec(self._contract), self._config.workers) as rollouts:
+        with open_rollouts(EnvSpec(self._contract), self._config) as rollouts:
             for arrays in policies:
                 figures.append(success_figures(rollouts.evaluate(arrays, seeds)))
                 self._observer.on_progress(len(figures), {})

@@ -36,13 +36,13 @@ from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
 from irl_ros.learning.resume import load_state, save_state
-from irl_ros.learning.rollout import Outcome, Rollouts
+from irl_ros.learning.rollout import Outcome, Rollouts, open_rollouts
 from irl_ros.learning.trajectory_step import TrajectoryStep, clone_controllers
 from irl_ros.models.demonstrated import yardsticks
 from irl_ros.models.policies import ValueFunction
 
 SUCCESS_2CM = 0.02
-FREE_TO_CHANGE = ("environment_steps", "workers", "stop_when_converged")
+FREE_TO_CHANGE = ("environment_steps", "workers", "rollout_backend", "ray_address", "stop_when_converged")
 """Options that a resumed training may have other values of."""
 HELD_OUT_STREAM = 10**6
 """Random stream of the choice of held-out demonstrations; iterations have the streams from 1 on."""
@@ -106,7 +106,7 @@ class _Run:
             self._load()
         log = MetricsLog(self._training, keep=self._iteration)
         album = Album(self._demonstrations, self._batch, log.writer)
-        with Rollouts(_env(self._contract, self._config), self._config.workers) as rollouts:
+        with open_rollouts(_env(self._contract, self._config), self._config) as rollouts:
             before = self._seconds
             cancelled = self._learn(rollouts, log, album, lambda: before + time.monotonic() - start)
             log.close()

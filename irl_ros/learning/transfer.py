@@ -28,7 +28,7 @@ from irl_ros.learning.metrics import MetricsLog
 from irl_ros.learning.observer import Observer, SilentObserver
 from irl_ros.learning.policy_step import PolicyStep
 from irl_ros.learning.resume import load_state, save_state
-from irl_ros.learning.rollout import Rollouts
+from irl_ros.learning.rollout import Rollouts, open_rollouts
 from irl_ros.learning.train import EVALUATION_SEED, Result, device, episode_seed, success_figures, write_json
 from irl_ros.models.policies import GaussianPolicy, ValueFunction
 from irl_ros.models.rewards import load_reward
@@ -131,7 +131,7 @@ class _Transfer:
         if resume:
             self._iteration = load_state(training / "state", self._step, self._method, self._identity())["iteration"]
         log = MetricsLog(training, keep=self._iteration)
-        with Rollouts(self._world.spec(), self._config.workers) as rollouts:
+        with open_rollouts(self._world.spec(), self._config) as rollouts:
             cancelled = self._optimise(rollouts, log)
             log.close()
             if cancelled:

@@ -25,7 +25,7 @@ from irl_ros.checkpoint import CheckpointError
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import EpisodeError
-from irl_ros.learning.config import ConfigError, TrainConfig, check_method
+from irl_ros.learning.config import ROLLOUT_BACKENDS, ConfigError, TrainConfig, check_method
 from irl_ros.learning.diagnostics import WARNING, Finding
 from irl_ros.learning.observer import ProgressObserver
 from irl_ros.lifetime import die_with_parent
@@ -51,7 +51,9 @@ class Parameters:
     seed: int = parameter(0, "everything random comes from it", range=(0, 2**31 - 1))
     out: str = parameter("runs/train", "run directory: checkpoint and figures are written here")
     steps: int = parameter(0, "control periods of simulated experience; 0: as the task asks", range=(0, 10**9))
-    workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 256))
+    workers: int = parameter(0, "simulation processes; 0: one per core, two at most", range=(0, 4096))
+    rollout_backend: str = parameter("local", "where these run; ray: on a Ray cluster", choices=ROLLOUT_BACKENDS)
+    ray_address: str = parameter("auto", "auto: the cluster that runs here, else one of its own; local; or host:port")
     device: str = parameter("auto", "where networks learn", choices=("auto", "cpu", "cuda"))
     held_out: int = parameter(-1, "demonstrations the reward never sees; -1: one in six", range=(-1, 10**6))
     randomise: bool = parameter(False, "draw the task's randomisation anew in every simulated episode")

@@ -1,0 +1,93 @@
+"""Ray and its cluster, for those who installed the extra ``irl_ros[ray]``: reach one, or say why not.
+
+Ray itself waits for minutes for an address at which nothing answers, or something else does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+from irl_ros.learning.config import ConfigError
+
+AUTO, LOCAL = "auto", "local"
+CONNECTS = 5.0
+"""[s] for an address to accept a connection."""
+ANSWERS = 15.0
+"""[s] for a cluster's head to answer then."""
+INSTALL = "pip install 'irl_ros[ray]'"
+
+
+def engine() -> ModuleType:
+    """The module ray. Raises ConfigError where it is not installed."""
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(f"Ray is not installed here: {INSTALL}, or leave rollout_backend at local") from None
+    return ray
+
+
+def connect(address: str, cpus: int) -> Callable[[], None]:
+    """Join the cluster at `address` (auto, local, host:port or ray://host:port); returns what leaves it again.
+
+    One that is started here gets `cpus` CPUs and ends with this process. Where this process is a cluster's already,
+    that one serves. Raises ConfigError, naming the address, within half a minute.
+    """
+    ray = engine()
+    if ray.is_initialized():
+        return lambda: None
+    options = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == AUTO:
+        address = os.environ.get("RAY_ADDRESS", "") or _running_here(ray)
+    if address == LOCAL:
+        ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **options)
+    else:
+        _check(address)
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise _unreachable(address, str(error).strip().splitlines()[-1]) from None
+    return ray.shutdown
+
+
+def _running_here(ray: ModuleType) -> str:
+    """The address of the cluster that was started on this machine; LOCAL where there is none."""
+    with contextlib.suppress(OSError):
+        address = (ray._common.utils.get_ray_temp_dir(), "ray_current_cluster")
+        with open(os.path.join(*address)) as file:
+            return file.read().strip() or LOCAL
+    return LOCAL
+
+
+def _check(address: str) -> None:
+    """Raises ConfigError where no cluster answers at `address`."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"ray_address {address!r} is neither auto nor local nor host:port of a cluster's head")
+    try:
+        socket.create_connection((host, int(port)), CONNECTS).close()
+    except OSError as error:
+        raise _unreachable(address, error) from None
+    if address.startswith("ray://"):
+        return  # Ray's client has half a minute of its own
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=ANSWERS)
+    except subprocess.TimeoutExpired:
+        raise _unreachable(address, f"what listens there does not answer as Ray does within {ANSWERS:g} s") from None
+    if said.returncode:
+        reason = next((line for line in reversed(said.stderr.splitlines()) if line.strip()), "no reason given")
+        raise _unreachable(address, reason)
+
+
+def _unreachable(address: str, reason: object) -> ConfigError:
+    return ConfigError(
+        f"ray_address {address}: no Ray cluster can be reached there: {reason}. `ray start --head` starts one, "
+        "ray_address local needs none"
+    )

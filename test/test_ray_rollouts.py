@@ -1,0 +1,181 @@
+"""Rollouts by Ray's actors on a real cluster of two nodes: the same episodes as local ones, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import expert_demonstrations
+import pytest
+import ray_rig  # before Ray
+import torch
+
+ray = pytest.importorskip("ray")
+
+from irl_ros.contract import Contract, ContractError  # noqa: E402
+from irl_ros.learning.batch import Featurizer  # noqa: E402
+from irl_ros.learning.config import ConfigError, TrainConfig  # noqa: E402
+from irl_ros.learning.environment import EnvSpec, env_contract  # noqa: E402
+from irl_ros.learning.observer import SilentObserver  # noqa: E402
+from irl_ros.learning.rollout import Rollouts, Trajectory, open_rollouts  # noqa: E402
+from irl_ros.learning.train import train  # noqa: E402
+from irl_ros.models.policies import GaussianPolicy  # noqa: E402
+
+pytestmark = pytest.mark.ray
+
+REACH = Contract.load("panda", "reach")
+SHORT = dataclasses.replace(REACH, task=dataclasses.replace(REACH.task, horizon=8))
+SEEDS = range(60)
+"""Enough for a worker to die in the middle."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ray_rig.Cluster]:
+    """One node beside the head's; a test that kills nodes adds its own."""
+    with ray_rig.cluster() as made:
+        made.add()
+        yield made
+
+
+def on(cluster: ray_rig.Cluster, workers: int = 2) -> TrainConfig:
+    return TrainConfig(rollout_backend="ray", ray_address=cluster.address, workers=workers)
+
+
+def arrays(contract: Contract) -> dict:
+    n_inputs = Featurizer(contract, torch.device("cpu")).n_inputs
+    return GaussianPolicy(n_inputs, contract.action_size, torch.Generator().manual_seed(0)).arrays()
+
+
+def equal(some: list[Trajectory], others: list[Trajectory]) -> bool:
+    pairs = [(x, y) for one, other in zip(some, others, strict=True) for x, y in zip(one, other)]
+    return all((x == y).all() if hasattr(x, "all") else x == y for x, y in pairs)
+
+
+@pytest.fixture(scope="module")
+def local() -> list[Trajectory]:
+    with Rollouts(EnvSpec(SHORT), 1) as rollouts:
+        return rollouts.sample(arrays(SHORT), SEEDS)
+
+
+def test_actors_draw_the_very_episodes_of_local_workers(cluster: ray_rig.Cluster, local: list[Trajectory]):
+    policy = arrays(SHORT)
+    with Rollouts(EnvSpec(SHORT), 2) as two, open_rollouts(EnvSpec(SHORT), on(cluster)) as actors:
+        assert equal(local, two.sample(policy, SEEDS)) and equal(local, actors.sample(policy, SEEDS))
+        assert two.evaluate(policy, range(5)) == actors.evaluate(policy, range(5))
+    assert not ray.is_initialized()
+
+
+def pids(rollouts: Rollouts) -> list[int]:
+    """Of the actors that have started."""
+    return [int(re.search(r"\d+", member.where)[0]) for member in rollouts._pool._members if member.where]
+
+
+@pytest.mark.parametrize("what", ["worker", "node"])
+def test_what_dies_in_the_middle_is_named_and_no_episode_is_lost_or_doubled(
+    cluster: ray_rig.Cluster, local: list[Trajectory], what: str, caplog: pytest.LogCaptureFixture
+):
+    node, policy = cluster.add(), arrays(SHORT)
+    try:
+        with open_rollouts(EnvSpec(SHORT), on(cluster, workers=3)) as rollouts:
+            end = time.monotonic() + 60
+            while len(pids(rollouts)) < 3:
+                assert time.monotonic() < end, "the workers do not start"
+                rollouts.sample(policy, range(4))
+            kill = node.kill if what == "node" else lambda: os.kill(pids(rollouts)[0], signal.SIGKILL)
+            killer = threading.Thread(target=kill)
+            killer.start()
+            while "died" not in caplog.text:  # in the middle of one of these
+                assert time.monotonic() < end, "nobody noticed"
+                assert equal(local, rollouts.sample(policy, SEEDS))
+            killer.join()
+            assert equal(local, rollouts.sample(policy, SEEDS))
+    finally:
+        node.kill()
+    assert re.search(r"rollout worker \d \(process \d+ on .*\) died; another draws its \d+ episodes: ", caplog.text)
+
+
+class Killer(SilentObserver):
+    """After the second iteration a worker of the head's dies, after the fourth the other node."""
+
+    def __init__(self, head: ray_rig.Node, node: ray_rig.Node):
+        self._head, self._node = head, node
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        if metrics and done == 2:
+            [worker] = self._head.actors()
+            os.kill(worker, signal.SIGKILL)
+        if metrics and done == 4:
+            self._node.kill()
+
+
+def test_a_training_goes_on_to_the_same_figures_when_a_worker_and_a_node_die(tmp_path: Path, caplog):
+    demonstrations = expert_demonstrations.demonstrations(SHORT, 3)
+    config = TrainConfig(environment_steps=6 * 48, batch_episodes=6, workers=2, evaluation_episodes=4, device="cpu")
+    here = train(demonstrations, config, tmp_path / "local").figures
+    with ray_rig.cluster() as cluster:
+        node = cluster.add()
+        there = train(
+            demonstrations,
+            dataclasses.replace(config, rollout_backend="ray", ray_address=cluster.address),
+            tmp_path / "ray",
+            Killer(cluster.head, node),
+        ).figures
+    same = [(name, value) for name, value in here.items() if name != "training_wall_s"]
+    assert same == [(name, value) for name, value in there.items() if name != "training_wall_s"]
+    metrics = [(tmp_path / who / "training" / "metrics.jsonl").read_text() for who in ("local", "ray")]
+    assert metrics[0] == metrics[1] and len(metrics[0].splitlines()) == 6
+    assert len(re.findall(r"rollout worker \d \(.*?\) died", caplog.text)) >= 2
+
+
+def test_an_env_that_a_node_cannot_make_is_refused_and_one_that_fails_tells_why(cluster: ray_rig.Cluster, tmp_path: Path):
+    (tmp_path / "elsewhere.py").write_text(
+        "import gymnasium, os, small_envs\n"
+        "class Fails(small_envs.Drift):\n"
+        "    def step(self, action): raise RuntimeError('gripper on fire')\n"
+        f"class Here(small_envs.Drift):\n"
+        f"    def __init__(self, **options):\n"
+        f"        super().__init__(**options)\n"
+        f"        if os.getpid() != {os.getpid()}: raise OSError('no licence on this machine')\n"
+        "gymnasium.register('test/Fails-v0', Fails, max_episode_steps=12)\n"
+        "gymnasium.register('test/Here-v0', Here, max_episode_steps=12)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        fails, here = (env_contract(f"elsewhere:test/{name}-v0", None) for name in ("Fails", "Here"))
+        with pytest.raises(RuntimeError, match="gripper on fire"):
+            with open_rollouts(EnvSpec(fails), on(cluster)) as rollouts:
+                rollouts.sample(arrays(fails), [0])
+        with pytest.raises(ContractError, match="cannot make the env elsewhere:test/Here-v0: .*no licence"):
+            with open_rollouts(EnvSpec(here), on(cluster)) as rollouts:
+                rollouts.sample(arrays(here), [0])
+
+
+def test_a_cluster_that_cannot_be_reached_is_an_error_in_time_that_names_the_address():
+    with socket.socket() as listens, socket.socket() as closed:
+        listens.bind(("127.0.0.1", 0))
+        listens.listen()
+        closed.bind(("127.0.0.1", 0))
+        for address, why in (
+            (f"127.0.0.1:{closed.getsockname()[1]}", "refused"),
+            (f"127.0.0.1:{listens.getsockname()[1]}", "does not answer as Ray does"),
+            ("no-such-host.invalid:6379", "no-such-host.invalid:6379: no Ray cluster can be reached there"),
+            ("head", "neither auto nor local nor host:port"),
+        ):
+            began = time.monotonic()
+            with pytest.raises(ConfigError, match=re.escape(why)) as refusal:
+                open_rollouts(EnvSpec(SHORT), TrainConfig(rollout_backend="ray", ray_address=address))
+            assert address in str(refusal.value) and time.monotonic() - began < 30
+    assert not ray.is_initialized()
+
+
+def test_a_token_that_is_not_the_clusters_is_told(cluster: ray_rig.Cluster, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 32)
+    with pytest.raises(ConfigError, match=f"{cluster.address}: no Ray cluster can be reached there: .*[Tt]oken"):
+        open_rollouts(EnvSpec(SHORT), on(cluster))
