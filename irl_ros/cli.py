@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import irl_ros
-from irl_ros import cli_data, cli_exchange, cli_results
+from irl_ros import cli_data, cli_exchange, cli_results, cli_sweep
 from irl_ros.bringup import GRAPHS, BringupError, Recipe
 from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.cli_results import UserError, finish
@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_json(commands.choices[name])
     _add_transfer(_add(commands, "transfer", "optimise a policy on a checkpoint's frozen reward in a changed world"))
     cli_results.add_commands(commands, _add)
+    cli_sweep.add_command(commands, _add)
     cli_data.add_commands(commands, _add)
     cli_exchange.add_commands(commands, _add)
     return parser

@@ -39,14 +39,14 @@ class Node:
                 return
         raise AssertionError(f"no node came up:\n{self._said}")
 
-    def actors(self) -> list[int]:
-        """Its processes that hold an actor."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._runs(pid)]
+    def actors(self, kind: str) -> list[int]:
+        """Its processes that hold an actor of a class of that name."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._holds(pid, kind)]
 
-    def _runs(self, pid: int) -> bool:
+    def _holds(self, pid: int, kind: str) -> bool:
         try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes()
-            return os.getsid(pid) == self._process.pid and title.startswith(b"ray::_Actor")
+            title = Path(f"/proc/{pid}/cmdline").read_text()
+            return os.getsid(pid) == self._process.pid and title.startswith(f"ray::{kind}")
         except OSError:  # it has just ended
             return False
 

@@ -109,7 +109,7 @@ class Killer(SilentObserver):
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
         if metrics and done == 2:
-            [worker] = self._head.actors()
+            [worker] = self._head.actors("_Actor")
             os.kill(worker, signal.SIGKILL)
         if metrics and done == 4:
             self._node.kill()

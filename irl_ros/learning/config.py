@@ -153,6 +153,8 @@ class TrainConfig:
     """Demonstrations that the reward never sees, for the over-fit gap. None: one in six, so none of five."""
     stop_when_converged: bool = False
     """End as soon as the health figures, without any true reward, say that learning has converged."""
+    stop_when_unhealthy: int = 0
+    """End once one warning has held for so many iterations on end; 0: never. For sweeps: a run by itself may recover."""
     clone: CloneConfig = CloneConfig()
     reward: RewardConfig = RewardConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
@@ -163,6 +165,8 @@ class TrainConfig:
     """On a grid; elsewhere its reward's options are those of RewardConfig."""
 
     def __post_init__(self) -> None:
+        if self.stop_when_unhealthy < 0:
+            raise ConfigError("stop_when_unhealthy must be at least 0, which is never")
         if self.environment_steps < 1 or self.batch_episodes < 2 or self.workers < 1 or self.evaluation_episodes < 1:
             raise ConfigError(
                 "environment_steps, workers and evaluation_episodes must be at least 1, batch_episodes 2"

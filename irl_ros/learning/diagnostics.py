@@ -76,6 +76,11 @@ class Health:
         check = next(c for c in self._checks if c.name == name)
         return self._states[name].run >= check.patience
 
+    def lasting(self, iterations: int) -> str | None:
+        """The name of a check whose warning has held for so many iterations up to now; None without one."""
+        lasts = lambda c: self._states[c.name].run - c.patience + 1 >= iterations  # noqa: E731
+        return next((c.name for c in self._checks if c.level == WARNING and lasts(c)), None)
+
     def _finding(self, check: Check) -> Finding:
         s = self._states[check.name]
         sentence = check.sentence.format(value=s.found)

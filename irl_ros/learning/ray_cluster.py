@@ -53,7 +53,10 @@ def connect(address: str, cpus: int) -> Callable[[], None]:
             ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _unreachable(address, str(error).strip().splitlines()[-1]) from None
-    return ray.shutdown
+    connected = contextlib.ExitStack()
+    connected.callback(ray.shutdown)
+    connected.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, beside our figures
+    return connected.close
 
 
 def _running_here(ray: ModuleType) -> str:

@@ -42,7 +42,14 @@ from irl_ros.models.demonstrated import yardsticks
 from irl_ros.models.policies import ValueFunction
 
 SUCCESS_2CM = 0.02
-FREE_TO_CHANGE = ("environment_steps", "workers", "rollout_backend", "ray_address", "stop_when_converged")
+FREE_TO_CHANGE = (
+    "environment_steps",
+    "workers",
+    "rollout_backend",
+    "ray_address",
+    "stop_when_converged",
+    "stop_when_unhealthy",
+)
 """Options that a resumed training may have other values of."""
 HELD_OUT_STREAM = 10**6
 """Random stream of the choice of held-out demonstrations; iterations have the streams from 1 on."""
@@ -149,8 +156,7 @@ class _Run:
         """Iterate to the end; True when the observer stopped it. Either way the resume state is on disk."""
         self._observer.on_phase("learn", self._iterations)
         self._observer.on_progress(self._iteration, {})
-        ends_early = self._config.stop_when_converged
-        while self._iteration < self._iterations and not (ends_early and self._monitor.converged):
+        while self._iteration < self._iterations and not self._ends_early():
             if self._observer.should_stop():
                 self._save(elapsed())
                 return True
@@ -165,6 +171,14 @@ class _Run:
         album.close()
         self._seconds = elapsed()
         return False
+
+    def _ends_early(self) -> bool:
+        return (self._config.stop_when_converged and self._monitor.converged) or self._unhealthy() is not None
+
+    def _unhealthy(self) -> str | None:
+        """The warning that has held for too long, if one has."""
+        limit = self._config.stop_when_unhealthy
+        return self._monitor.health.lasting(limit) if limit else None
 
     def _iterate(self, rollouts: Rollouts, album: Album) -> dict[str, float]:
         generator = self._generator(self._iteration + 1)
@@ -203,6 +217,7 @@ class _Run:
             "environment_steps": self._iteration * self._steps_per_iteration,
             "training_wall_s": round(self._seconds, 2),
             "converged": self._monitor.converged,
+            "unhealthy": self._unhealthy(),
             "health": self._monitor.health.table(),
             **{name: self._last.get(f"weights/{name}") for name in weights},
         }

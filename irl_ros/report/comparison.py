@@ -10,28 +10,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from irl_ros.checkpoint import Checkpoint, CheckpointError
 from irl_ros.report import figures
 from irl_ros.report.exhibition import Section, missing, picture, table
-from irl_ros.report.run import SCORES, Proportion, RunError, proportion, read_facts, read_metrics
+from irl_ros.report.run import SCORES, Proportion, RunError, flat, proportion, read_facts, read_metrics
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 """Okabe and Ito's, for one method after the other."""
+SAID_ELSEWHERE = ("method", "seed", "workers", "rollout_backend", "ray_address", "device", "checkpoint_every")
+"""Options that a run's name has already, or that change nothing."""
 POINTS = 200
 """Along a band."""
 
 
 class Member(NamedTuple):
-    """A run: its directory, what ``summary.json`` and the like say, and one mapping per iteration."""
+    """A run: its directory, what ``summary.json`` and the like say, one mapping per iteration, and by what its options
+    differ from those of the others, in words."""
 
     path: Path
     facts: Mapping[str, Any]
     metrics: Sequence[Mapping[str, float]]
+    variant: str = ""
 
     @property
     def kind(self) -> str:
         """What runs that differ by their seed alone share."""
         robot = self.facts.get("robot")
-        return f"{self.facts.get('method', '?')}: {self.facts.get('task', '?')}" + (f" on {robot}" if robot else "")
+        plain = f"{self.facts.get('method', '?')}: {self.facts.get('task', '?')}" + (f" on {robot}" if robot else "")
+        return f"{plain}, {self.variant}" if self.variant else plain
 
     @property
     def name(self) -> str:
@@ -53,7 +59,30 @@ def read_members(runs: Sequence[Path]) -> list[Member]:
     for member in members:
         if "method" not in member.facts:
             raise RunError(f"{member.path} holds no run: there is neither summary.json nor training/result.json in it")
-    return members
+    return [m._replace(variant=words) for m, words in zip(members, _differences([_options(run) for run in runs]))]
+
+
+def _options(run: Path) -> dict[str, Any]:
+    """What a run was trained with, option by option; empty where its checkpoint is missing or damaged."""
+    try:
+        checkpoint = Checkpoint.load(run / "checkpoint")
+    except CheckpointError:
+        return {}
+    said = flat(checkpoint.provenance.get("config", {}))
+    options = {name: value for name, value in said if name not in SAID_ELSEWHERE}
+    return {**options, "reward_features": list(checkpoint.contract.task.reward_features)}
+
+
+def _differences(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each run the options in which those that say theirs are not all the same."""
+    known = [o for o in options if o]
+    names = dict.fromkeys(name for o in known for name in o)
+    differ = [name for name in names if any(o.get(name) != known[0].get(name) for o in known)]
+    return [", ".join(f"{name} {_value(o[name])}" for name in differ if name in o) for o in options]
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "+".join(value) if isinstance(value, list) else str(value)
 
 
 def compare(runs: Sequence[Path], pictures: Path) -> tuple[str, list[Section]]:

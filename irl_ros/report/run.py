@@ -117,6 +117,14 @@ def _in_policy_units(demonstrations: Demonstrations) -> Demonstrations:
     return demonstrations if demonstrations.contract.robot is not None else standardise(demonstrations)
 
 
+def flat(values: Mapping[str, Any], name: str = "") -> list[tuple[str, Any]]:
+    """Options and their values, those in a section as section.option."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += flat(value, f"{name}{key}.") if isinstance(value, Mapping) else [(f"{name}{key}", value)]
+    return rows
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """What the JSON files of a run directory say together. Raises RunError for a damaged one."""
     known: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from irl_ros.report import figures, maps, playback
 from irl_ros.report.episodes import joints_of
 from irl_ros.report.exhibition import Exhibition, Section, missing, table
 from irl_ros.report.health import health
-from irl_ros.report.run import Run
+from irl_ros.report.run import Run, flat
 
 REST = 1.0
 """[s] that a moving picture's last frame stays."""
@@ -247,8 +247,8 @@ def configuration(show: Exhibition) -> Section:
         "<h3>Versions</h3>",
         table(versions.items()) if versions else missing("The run has no summary.json, which would hold them."),
         f"<h3>Figures</h3>{table(figures_.items())}",
-        f"<details><summary>Training options</summary>{table(_flat(run.checkpoint.provenance.get('config', {})))}",
-        f"</details><details><summary>Contract</summary>{table(_flat(run.contract.to_dict()['task']))}</details>",
+        f"<details><summary>Training options</summary>{table(flat(run.checkpoint.provenance.get('config', {})))}",
+        f"</details><details><summary>Contract</summary>{table(flat(run.contract.to_dict()['task']))}</details>",
         *(missing(f"Not learned from: {reason}") for reason in run.rejected),
     ]
     return Section("configuration", "Configuration", "\n".join(parts))
@@ -273,13 +273,6 @@ def command(run: Run) -> str:
 def _command(name: str, options: Mapping[str, Any], more: Sequence[str] = ()) -> str:
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
     return shlex.join(["irl_ros", name, *words, *more])
-
-
-def _flat(values: Mapping[str, Any], name: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        rows += _flat(value, f"{name}{key}.") if isinstance(value, Mapping) else [(f"{name}{key}", value)]
-    return rows
 
 
 SECTIONS: tuple[Callable[[Exhibition], Section], ...] = (

@@ -1,0 +1,211 @@
+"""Many trainings on Ray Tune: which of them learn, and from what.
+
+Tune places the runs on the cluster's nodes and starts one that died anew, from its last state. A run's directory is
+what :func:`irl_ros.learning.train.train` writes; Tune keeps it as the run's checkpoint, in a storage that every node
+reaches, and at the end it lies in ``runs/`` below the sweep's own directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irl_ros.checkpoint import CheckpointError
+from irl_ros.contract import ContractError
+from irl_ros.data.episode import Demonstrations, EpisodeError
+from irl_ros.learning.config import ConfigError
+from irl_ros.learning.observer import SilentObserver
+from irl_ros.learning.ray_cluster import connect
+from irl_ros.learning.sweep_plan import Plan, Range, name_of
+from irl_ros.learning.train import train, write_json
+
+REFUSALS = (CheckpointError, ConfigError, ContractError, EpisodeError)
+RESTARTS = 3
+"""How often a run may die and begin again from its last state."""
+BETWEEN = 1.0
+"""[s] between two words of a run: a tabular method has thousands of iterations."""
+STATE = Path("training", "state")
+RESULT = Path("training", "result.json")
+EXPERIMENT = "tune"
+TUNE_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a task's own env may lie in the working directory
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's own figures say more
+    "RAY_AIR_NEW_OUTPUT": "0",  # which prints although nothing was asked for
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a sweep: what it varied, how it ended, and its figures; `directory` is None where it left nothing."""
+
+    varied: Mapping[str, Any]
+    state: str
+    """finished, converged, unhealthy: …, refused: …, failed: … or unfinished."""
+    directory: Path | None
+    deaths: int = 0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return name_of(self.varied)
+
+
+def sweep(
+    plan: Plan, demonstrations: Mapping[str, Demonstrations], out: Path, ray_address: str = "auto", resume: bool = False
+) -> list[Run]:
+    """Train every run of `plan` on the demonstrations of its task; the figures are in ``<out>/sweep.json`` too.
+
+    `resume`: go on with what an earlier sweep left in `out`. Raises ConfigError where Ray or its cluster is missing.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    leave = connect(ray_address, max(1, os.cpu_count() or 1))
+    try:
+        runs = _Tune(plan, demonstrations, out).runs(resume)
+    finally:
+        leave()
+    write_json(out / "sweep.json", {"plan": str(plan.path), "runs": [_to_dict(run) for run in runs]})
+    return runs
+
+
+class _Tune:
+    """The plan in Tune's words."""
+
+    def __init__(self, plan: Plan, demonstrations: Mapping[str, Demonstrations], out: Path):
+        from ray import tune
+
+        from irl_ros.learning.sweep_log import FILE, SweepLog, deaths
+
+        self._tune, self._plan, self._out = tune, plan, out.absolute()
+        self._log = SweepLog(self._out / FILE, plan.count)
+        self._count_deaths = lambda: deaths(self._out / FILE)
+        whole = {task: dataclasses.replace(some, episodes=tuple(some.episodes)) for task, some in demonstrations.items()}
+        self._trainable = tune.with_resources(
+            tune.with_parameters(_train, plan=plan, demonstrations=whole), {"cpu": plan.cpus}
+        )
+
+    def runs(self, resume: bool) -> list[Run]:
+        path = self._out / EXPERIMENT
+        self._out.mkdir(parents=True, exist_ok=True)
+        if resume:
+            restore = self._tune.Tuner.restore
+            tuner = restore(str(path), self._trainable, resume_errored=True, param_space=self._space())
+        else:
+            tuner = self._tuner(path)
+        results = tuner.fit()
+        deaths = self._count_deaths()
+        return [self._run(result, deaths) for result in results if result.config]  # the others have not begun
+
+    def _tuner(self, path: Path) -> Any:
+        from ray.tune.search.basic_variant import BasicVariantGenerator
+
+        tune = self._tune
+        same_for_all = BasicVariantGenerator(constant_grid_search=True, random_state=0)
+        return tune.Tuner(
+            self._trainable,
+            param_space=self._space(),
+            tune_config=tune.TuneConfig(
+                num_samples=self._plan.draws,
+                search_alg=same_for_all,
+                trial_name_creator=lambda trial: name_of(trial.config),
+                trial_dirname_creator=lambda trial: f"{trial.trial_id}_{name_of(trial.config)}"[:100],
+            ),
+            run_config=tune.RunConfig(
+                name=path.name,
+                storage_path=str(path.parent),
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                callbacks=[self._log],
+                verbose=0,
+            ),
+        )
+
+    def _space(self) -> dict[str, Any]:
+        grid = {"task": tuple(self._plan.datasets), **self._plan.choices}
+        drawn = {name: self._drawn(values) for name, values in self._plan.ranges.items()}
+        return {**{name: self._tune.grid_search(list(values)) for name, values in grid.items()}, **drawn}
+
+    def _drawn(self, values: Range) -> Any:
+        whole = isinstance(values.low, int) and isinstance(values.high, int)
+        high = values.high + 1 if whole else values.high
+        kinds = {(True, True): "lograndint", (True, False): "randint", (False, True): "loguniform", (False, False): "uniform"}
+        return getattr(self._tune, kinds[whole, values.log])(values.low, high)
+
+    def _run(self, result: Any, deaths: Mapping[str, int]) -> Run:
+        varied, said = result.config, result.metrics or {}
+        name = name_of(varied)
+        directory = self._fetch(result.checkpoint, self._out / "runs" / name) if result.checkpoint else None
+        if result.error is not None:
+            reason = " ".join(str(result.error).split())[-500:]
+            return Run(varied, f"failed: {reason}", directory, deaths.get(name, 0))
+        if "refused" in said:
+            return Run(varied, f"refused: {said['refused']}", None, deaths.get(name, 0))
+        if directory is None or not (directory / RESULT).is_file():
+            return Run(varied, "unfinished", directory, deaths.get(name, 0))
+        figures = json.loads((directory / RESULT).read_text())
+        state = f"unhealthy: {figures['unhealthy']}" if figures.get("unhealthy") else "finished"
+        state = "converged" if state == "finished" and figures.get("converged") else state
+        return Run(varied, state, directory, deaths.get(name, 0), figures)
+
+    @staticmethod
+    def _fetch(checkpoint: Any, directory: Path) -> Path:
+        shutil.rmtree(directory, ignore_errors=True)
+        checkpoint.to_directory(str(directory))
+        return directory
+
+
+def _train(config: dict[str, Any], plan: Plan, demonstrations: Mapping[str, Demonstrations]) -> None:
+    """One run, on some node of the cluster."""
+    from ray import tune
+
+    with tempfile.TemporaryDirectory(prefix="irl_ros_sweep_") as temporary:
+        directory = Path(temporary) / "run"
+        if (left := tune.get_checkpoint()) is not None:
+            left.to_directory(str(directory))
+        shown = demonstrations[config["task"]]
+        try:
+            shown = dataclasses.replace(shown, contract=plan.with_features(shown.contract, config))
+            resume = (directory / STATE).is_dir()
+            result = train(shown, plan.config(config), directory, _Reporter(directory), resume)
+        except REFUSALS as error:
+            tune.report({"refused": str(error)})
+            return
+        figures = {name: value for name, value in result.figures.items() if isinstance(value, (int, float))}
+        tune.report(figures, checkpoint=tune.Checkpoint.from_directory(str(directory)))
+
+
+class _Reporter(SilentObserver):
+    """Tells Tune how a run goes, and gives it each state that the run could go on from."""
+
+    def __init__(self, directory: Path):
+        self._directory, self._told, self._saved = directory, -math.inf, self._state_time(directory)
+
+    @staticmethod
+    def _state_time(directory: Path) -> float:
+        state = directory / STATE
+        return max((path.stat().st_mtime for path in state.iterdir()), default=0.0) if state.is_dir() else 0.0
+
+    def on_progress(self, done: int, metrics: dict[str, float]) -> None:
+        from ray import tune
+
+        saved = self._state_time(self._directory)
+        if not metrics or (saved <= self._saved and time.monotonic() - self._told < BETWEEN):
+            return
+        new = saved > self._saved
+        self._told, self._saved = time.monotonic(), saved
+        checkpoint = tune.Checkpoint.from_directory(str(self._directory)) if new else None
+        tune.report({"iteration": done, **metrics}, checkpoint=checkpoint)
+
+
+def _to_dict(run: Run) -> dict[str, Any]:
+    """JSON of a run, with the figures that a table wants."""
+    where = None if run.directory is None else str(run.directory)
+    return {**dataclasses.asdict(run), "name": run.name, "directory": where}

@@ -1,0 +1,64 @@
+"""What happens to the runs of a sweep, as it happens: a line on stderr, and one in ``events.jsonl``.
+
+The extra ``irl_ros[ray]`` alone can import this module.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from tqdm import tqdm
+
+FILE = "events.jsonl"
+DIED, DONE, FAILED, STARTED = "died", "done", "failed", "started"
+
+
+class SweepLog(Callback):
+    """Tune's callbacks, in words. A resumed sweep's go on in the same file."""
+
+    def __init__(self, path: Path, total: int):
+        self._path, self._total = path, total
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(STARTED, trial, trials)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(DIED, trial, trials, self._reason(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(FAILED, trial, trials, self._reason(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(DONE, trial, trials)
+
+    def _reason(self, trial: Any) -> str:
+        """The last line of what ended it."""
+        text = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else "no reason given"
+
+    def _say(self, event: str, trial: Any, trials: list[Any], reason: str = "") -> None:
+        done = (trial.last_result or {}).get("iteration", 0)
+        line = {"time": time.time(), "run": str(trial), "event": event, "iteration": done}
+        with self._path.open("a") as file:
+            file.write(json.dumps({**line, "reason": reason} if reason else line) + "\n")
+        over = sum(t.is_finished() for t in trials)
+        what = {
+            STARTED: f"begins after iteration {done}" if done else "begins",
+            DIED: f"died after iteration {done} ({reason}); it goes on from its last state",
+            FAILED: f"failed ({reason})",
+            DONE: "is done",
+        }[event]
+        tqdm.write(f"[{over} of {self._total}] {trial} {what}", file=sys.stderr)
+
+
+def deaths(path: Path) -> Counter[str]:
+    """How often each run died, by its name."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return Counter(line["run"] for line in lines if line["event"] == DIED)
