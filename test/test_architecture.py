@@ -22,7 +22,7 @@ FLOORS = (
     ("irl_ros.learning", "irl_ros.control"),
     ("irl_ros.nodes", "irl_ros.graph", "irl_ros.options", "irl_ros.bringup", "irl_ros.launching", "irl_ros.starter")
     + ("irl_ros.summary", "irl_ros.report", "irl_ros.command", "irl_ros.cli", "irl_ros.cli_data", "irl_ros.cli_results")
-    + ("irl_ros.cli_exchange", "irl_ros.exchange", "irl_ros.exchange_forms"),
+    + ("irl_ros.cli_sweep", "irl_ros.cli_exchange", "irl_ros.exchange", "irl_ros.exchange_forms"),
 )
 NODE_IN_THE_SIMULATION = "irl_ros_sim.arm_node"
 """Stands on the top floor with the other nodes."""

@@ -237,3 +237,16 @@ def test_the_dataset_benchmark_writes_its_figures(monkeypatch, tmp_path):
     assert (figures["episodes"], figures["listed"], figures["unusable"]) == (20, 18, 0)
     assert figures["times_real_time"] > 1 and figures["times_real_time_at_1_khz"] > 1
     assert figures["process_mib"] > 10 and {"batch_1_peak_mib", "batch_3_peak_mib"} <= figures.keys()
+
+
+@pytest.mark.ray
+def test_the_scaling_benchmark_writes_its_figures(monkeypatch, tmp_path):
+    pytest.importorskip("ray")
+    scaling = benchmark("scaling", monkeypatch)
+    options = ["--rounds", "1", "--iterations", "2", "--batch", "2", "--json", str(tmp_path / "figures.json")]
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *options])
+    scaling.main()
+    found = json.loads((tmp_path / "figures.json").read_text())
+    for way in ("local_1", "local_2", "ray_1", "ray_2", "large_batch"):
+        assert found[way]["steps_per_s"] > 0 and 0 < found[way]["idle"] < 1 and found[way]["bytes_per_step"] > 100
+    assert found["ray_two_worker_ratio"] == found["ray_2"]["steps_per_s"] / found["ray_1"]["steps_per_s"]
