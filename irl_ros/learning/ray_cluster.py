@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 from irl_ros.learning.config import ConfigError
@@ -25,7 +26,12 @@ INSTALL = "pip install 'irl_ros[ray]'"
 
 
 def engine() -> ModuleType:
-    """The module ray. Raises ConfigError where it is not installed."""
+    """The module ray. Raises ConfigError where it is not installed.
+
+    `ray start` asks for the user's token as soon as there is one; by itself a client would not show it.
+    """
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
     try:
         import ray
     except ImportError:
@@ -57,6 +63,11 @@ def connect(address: str, cpus: int) -> Callable[[], None]:
     connected.callback(ray.shutdown)
     connected.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, beside our figures
     return connected.close
+
+
+def _has_token() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _running_here(ray: ModuleType) -> str:
