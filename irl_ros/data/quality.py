@@ -47,8 +47,9 @@ class Audit:
 
     @property
     def lost(self) -> int:
-        """How many messages are known to be lost."""
-        return max(self.missing, self.told_lost)
+        """How many messages are known to be lost: by the holes in their numbers, else as the middleware says, which
+        counts what was sent before it found the publisher, too."""
+        return self.missing if self.numbered else self.told_lost
 
     def stream(self, start: int | None = None, end: int | None = None) -> StreamQuality:
         """The figures; with `start` and `end` [ns] the silence before the first and after the last message counts."""
