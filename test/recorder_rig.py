@@ -28,26 +28,18 @@ RECORDER = "irl_ros.nodes.recorder"
 
 
 class FakeRobot:
-    """Joint states, `per_command` of them to a command at 20 Hz, and a goal, from a thread; commands only while
-    `commanding`."""
+    """Joint states at 100 Hz and a goal, from a thread; commands only while `commanding`."""
 
-    def __init__(
-        self,
-        client: dds.Client,
-        namespace: str = "",
-        command: QoSProfile = dds.COMMAND,
-        states: QoSProfile = dds.SENSOR,
-        per_command: int = 5,
-    ):
+    def __init__(self, client: dds.Client, namespace: str = "", command: QoSProfile = dds.COMMAND):
         topics = {role: namespace + topic.name for role, topic in CONTRACT.topics.items()}
         node = client.node
-        self._states = node.create_publisher(JointState, topics["joint_states"], states)
+        self._states = node.create_publisher(JointState, topics["joint_states"], dds.SENSOR)
         self._commands = node.create_publisher(JointTrajectory, topics["command"], command)
         self._goal = node.create_publisher(PoseStamped, topics["goal_pose"], dds.LATCHED)
         goal = messages.fill_pose(PoseStamped(), np.array([0.5, 0.1, 0.3]), CONTRACT.robot.base_frame, 0.0)
         self._goal.publish(goal)
         self.commanding, self.silent, self.commands = False, False, 0
-        self._per_command, self._running = per_command, True
+        self._running = True
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -63,13 +55,13 @@ class FakeRobot:
                 still = np.zeros(len(NAMES))
                 self._states.publish(messages.fill_joint_state(JointState(), NAMES, position, still, time.time()))
             count += 1
-            if self.commanding and count % self._per_command == 0:
+            if self.commanding and count % 5 == 0:
                 previous, position = position, position + step
                 command = target_trajectory(CONTRACT, previous, position)
                 message = messages.fill_joint_trajectory(JointTrajectory(), JointTrajectoryPoint, NAMES, command)
                 self._commands.publish(message)
                 self.commands += 1
-            time.sleep(0.05 / self._per_command)
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

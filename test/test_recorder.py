@@ -173,23 +173,6 @@ def test_every_loss_is_counted_told_and_keeps_the_episode_from_training(tmp_path
         load_demonstrations(tmp_path)
 
 
-def test_an_episode_begins_after_the_hole_that_was_heard_while_the_topics_were_found(tmp_path: Path) -> None:
-    """The recorder hears at first what any publisher offers, then subscribes anew to a reliable one."""
-    options = {"out": tmp_path, "start_on_motion": True, "lead_in": 5.0}
-    with (
-        dds.domain() as domain,
-        dds.client(domain) as client,
-        robot(client, states=dds.RELIABLE, per_command=50) as fake,
-        dds.process(RECORDER, domain, **options),
-    ):
-        quality = client.collect(String, "demo_recorder/quality", dds.LATCHED)
-        start(client)
-        demonstrate(client, fake, 15)
-        assert trigger(client, "stop").success
-        found = json.loads(client.wait(lambda: quality, "the quality")[-1].data)
-    assert found["streams"]["joint_states"]["lost"] == 0 and found["streams"]["joint_states"]["count"] > 50
-
-
 def figures(diagnostics: list[DiagnosticArray]) -> list[tuple[str, str]]:
     """What the recorder's last diagnostics say while it records."""
     found = [(pair.key, pair.value) for pair in diagnostics[-1].status[0].values] if diagnostics else []
