@@ -11,9 +11,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from irl_ros.learning.config import ConfigError
 
@@ -50,15 +51,15 @@ def connect(address: str, cpus: int) -> Callable[[], None]:
         return lambda: None
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == AUTO:
-        address = os.environ.get("RAY_ADDRESS", "") or _running_here(ray)
+        address = os.environ.get("RAY_ADDRESS", "") or _join_one_here(ray, options)
     if address == LOCAL:
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **options)
-    else:
+    elif address != AUTO:
         _check(address)
         try:
             ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unreachable(address, str(error).strip().splitlines()[-1]) from None
+            raise _unreachable(address, _last_line(str(error))) from None
     connected = contextlib.ExitStack()
     connected.callback(ray.shutdown)
     connected.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, beside our figures
@@ -70,13 +71,19 @@ def _has_token() -> bool:
     return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
-def _running_here(ray: ModuleType) -> str:
-    """The address of the cluster that was started on this machine; LOCAL where there is none."""
-    with contextlib.suppress(OSError):
-        address = (ray._common.utils.get_ray_temp_dir(), "ray_current_cluster")
-        with open(os.path.join(*address)) as file:
-            return file.read().strip() or LOCAL
-    return LOCAL
+def _join_one_here(ray: ModuleType, options: Mapping[str, Any]) -> str:
+    """Join the cluster that runs on this machine; returns LOCAL where there is none. Raises ConfigError."""
+    try:
+        ray.init(address=AUTO, **options)
+        return AUTO
+    except ConnectionError as error:
+        if "Could not find any running Ray instance" in str(error):
+            return LOCAL
+        raise _unreachable(AUTO, _last_line(str(error))) from None
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
 
 
 def _check(address: str) -> None:
@@ -96,8 +103,7 @@ def _check(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise _unreachable(address, f"what listens there does not answer as Ray does within {ANSWERS:g} s") from None
     if said.returncode:
-        reason = next((line for line in reversed(said.stderr.splitlines()) if line.strip()), "no reason given")
-        raise _unreachable(address, reason)
+        raise _unreachable(address, _last_line(said.stderr))
 
 
 def _unreachable(address: str, reason: object) -> ConfigError:
