@@ -21,8 +21,9 @@ def is_timed(path: Path) -> bool:
     return bool(TIMED.search(path.read_text()))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group them for pytest-xdist, the timed ones first: they take longest."""
+    """Group them, the timed ones first: they take longest; before pytest-xdist looks for groups."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group("timed" if is_timed(item.path) else item.path.stem))
     items.sort(key=lambda item: not is_timed(item.path))
