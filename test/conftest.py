@@ -21,17 +21,25 @@ def is_timed(path: Path) -> bool:
     return bool(TIMED.search(path.read_text()))
 
 
+def _group(item: pytest.Item) -> str:
+    return "timed" if is_timed(item.path) else item.path.stem
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group them, the timed ones first: they take longest; before pytest-xdist looks for groups."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("timed" if is_timed(item.path) else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: not is_timed(item.path))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A process that has come to tests without deadlines has none with them before it: it gives way from now on."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not is_timed(item.path) and os.nice(0) < NICE:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    if not item.nodeid.endswith(f"@{_group(item)}"):
+        pytest.exit("pytest-xdist does not know this pytest's names of tests: no group stays in one process", 1)
+    if not is_timed(item.path) and os.nice(0) < NICE:
         os.nice(NICE)
 
 
