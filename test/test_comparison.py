@@ -10,7 +10,7 @@ import pytest
 from browser import CHROMIUM, MISSING, visit
 
 from irl_ros.cli import main
-from irl_ros.report.comparison import band_of, read_members
+from irl_ros.report.comparison import _differences, band_of, read_members
 
 
 def write_run(run: Path, method: str, seed: int, gaps: list[float], step: int = 1000, success: float = 0.5) -> Path:
@@ -52,6 +52,12 @@ def test_the_page_shows_every_run_and_nothing_else(runs, tmp_path: Path, capsys)
     assert "4 runs: gcl: reach on panda (3), airl: reach on panda (1)" in text
     assert all(f"<td>{run}</td>" in text for run in runs) and "0.97" in text
     assert {path.name for path in (tmp_path / "all/pictures").iterdir()} == {"success.png", "learning.png"}
+
+
+def test_runs_are_told_apart_by_options_that_differ_where_they_are_known():
+    known = [{"maxent.hidden": [32, 32], "reward.lcr": 1.0001}, {"maxent.hidden": [32], "reward.lcr": 1.0002}]
+    words = ["maxent.hidden 32+32, reward.lcr 1.0001", "maxent.hidden 32, reward.lcr 1.0002", ""]
+    assert _differences([*known, {}]) == words
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason=MISSING)

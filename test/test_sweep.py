@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,13 @@ def test_a_plan_is_every_combination_with_the_same_draws_for_all(tmp_path: Path,
         ({"vary": {"reward_features": ["joint_position"]}}, "'joint_position' is no list of features"),
         ({"draws": 3}, "draws: nothing is drawn"),
         ({"cpus": "many"}, "cpus: 'many' is no int"),
+        ({"vary": {"task": ["reach"]}}, "vary: task: each task has demonstrations of its own"),
+        ({"vary": {"seed": [0, 1, 0]}}, "vary: seed names 0 twice"),
+        ({"vary": {1: [0]}}, "1 is no name"),
+        ({"vary": {"reward.lcr": {"low": 1.0, "high": 2.0, "log": "no"}}}, "log must be true or false, not 'no'"),
+        ({"vary": {"reward.lcr": {"low": 1.0, "high": float("inf")}}}, "low must be a number below high, both finite"),
+        ({"tasks": {"reach": None}}, "tasks: reach needs the directory of its demonstrations, not None"),
+        ({"training": {"rollout_backend": "ray"}}, "the runs of a sweep have no CPUs but their own"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_refused_before_anything_starts(tmp_path: Path, task: Path, more, message):
@@ -92,6 +100,27 @@ def test_a_plan_that_cannot_be_run_is_refused_before_anything_starts(tmp_path: P
     with pytest.raises(ConfigError, match=re.escape(message)) as refusal:
         Plan.read(path)
     assert str(path) in str(refusal.value)
+
+
+def test_files_of_robot_and_tasks_lie_where_the_plan_says_and_are_called_differently(tmp_path: Path, task: Path, monkeypatch):
+    here = {name: (share_directory() / f"config/{name}.yaml").read_text() for name in ("robots/panda", "tasks/reach")}
+    for name, text in here.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / f"{name}.yaml").write_text(text)
+    tasks = {"tasks/reach.yaml": "shown"}
+    plan = Plan.read(write(tmp_path / "mine/plan.yaml", task, robot="robots/panda.yaml", tasks=tasks))
+    monkeypatch.chdir(tmp_path)
+    [run] = plan.combinations({})
+    assert plan.contract(run).task.name == "reach" and plan.datasets[run["task"]] == tmp_path / "mine/shown"
+    shutil.rmtree(tmp_path / "mine/tasks")  # a node need not see it
+    assert plan.config(run).method == "gcl" and name_of(run) == "task-reach"
+    with pytest.raises(ConfigError, match="are both called reach"):
+        Plan.read(write(tmp_path / "p.yaml", task, tasks={"reach": "shown", **{str(task): "shown"}}))
+
+
+def test_values_that_differ_are_called_differently():
+    lists = [{"maxent.hidden": [32, 32]}, {"maxent.hidden": [32]}, {"reward.lcr": 1.0001}, {"reward.lcr": 1.0002}]
+    assert [name_of(run) for run in lists] == ["hidden-32+32", "hidden-32", "lcr-1.0001", "lcr-1.0002"]
 
 
 def test_a_training_ends_once_a_warning_has_lasted(tmp_path: Path, task: Path, monkeypatch):

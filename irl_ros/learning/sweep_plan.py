@@ -10,9 +10,10 @@
     training: {environment_steps: 8000}           # options of all runs, over those of the task's file
     cpus: 1                                       # of each run
 
-`vary` takes any option of :class:`~irl_ros.learning.config.TrainConfig`, one in a section as section.option. Unless
-`training` says otherwise a run ends early when its health figures say that it has converged (`stop_when_converged`) or
-has been unhealthy for 5 iterations on end (`stop_when_unhealthy`); the true reward has no say.
+A task or robot of one's own is named by its YAML file. `vary` takes any option of
+:class:`~irl_ros.learning.config.TrainConfig`, one in a section as section.option. Unless `training` says otherwise a run
+ends early when its health figures say that it has converged (`stop_when_converged`) or has been unhealthy for 5
+iterations on end (`stop_when_unhealthy`); the true reward has no say.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import yaml
 
 from irl_ros.contract import Contract, did_you_mean
 from irl_ros.contract_yaml import task_training
-from irl_ros.learning.config import ConfigError, TrainConfig, check_method
+from irl_ros.learning.config import RAY, ConfigError, TrainConfig, check_method
 
 FEATURES = "reward_features"
 EARLY = {"stop_when_converged": True, "stop_when_unhealthy": 5}
@@ -48,10 +49,12 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep; see the module's docstring. `datasets`: task → directory of demonstrations."""
+    """A sweep; see the module's docstring. `datasets`: task → directory of demonstrations; `asked`: task → the options
+    that its file asks for, which the nodes of a cluster need not see."""
 
     path: Path
     datasets: Mapping[str, Path]
+    asked: Mapping[str, Mapping[str, Any]]
     robot: str = ""
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -83,14 +86,20 @@ class Plan:
                 raise ConfigError(f"unknown entry {name!r}.{did_you_mean(str(name), tuple(known))}")
             if not isinstance(value, known[name]) or isinstance(value, bool):
                 raise ConfigError(f"{name}: {value!r} is no {known[name].__name__}")
-        vary = data.get("vary", {})
+        vary, directory = data.get("vary", {}), path.absolute().parent
+        if wrong := [name for name in (*vary, *data["tasks"]) if not isinstance(name, str)]:
+            raise ConfigError(f"{wrong[0]!r} is no name: write it in quotes if it is meant as one")
+        for name, where in data["tasks"].items():
+            if not isinstance(where, str):
+                raise ConfigError(f"tasks: {name} needs the directory of its demonstrations, not {where!r}")
         choices = {name: tuple(values) for name, values in vary.items() if isinstance(values, list)}
         ranges = {name: _range(name, values) for name, values in vary.items() if name not in choices}
         if empty := [name for name, values in choices.items() if not values]:
             raise ConfigError(f"vary: {empty[0]} has nothing to choose from")
-        datasets = {name: path.parent / Path(str(where)).expanduser() for name, where in data["tasks"].items()}
-        plain = {name: data[name] for name in ("robot", "draws", "training", "cpus") if name in data}
-        return cls(path, datasets, choices=choices, ranges=ranges, **plain)
+        datasets = {_file(name, directory): directory / Path(where).expanduser() for name, where in data["tasks"].items()}
+        plain = {name: data[name] for name in ("draws", "training", "cpus") if name in data}
+        asked = {task: task_training(task) for task in datasets}
+        return cls(path, datasets, asked, _file(data.get("robot", ""), directory), choices, ranges, **plain)
 
     def _check(self) -> None:
         """Every run that the lists make, with both ends of the ranges, has options and a method that can be."""
@@ -98,10 +107,30 @@ class Plan:
             raise ConfigError("draws and cpus must be at least 1")
         if self.draws > 1 and not self.ranges:
             raise ConfigError("draws: nothing is drawn: vary names no range")
-        if wrong := [name for name in (*self.choices, *self.ranges) if name in NOT_VARIED]:
-            raise ConfigError(f"vary: {wrong[0]} changes no result")
+        self._check_names()
+        tasks: dict[str, str] = {}
         for run in self.combinations({name: (ends.low, ends.high) for name, ends in self.ranges.items()}):
-            check_method(self.config(run).method, self.contract(run))
+            config, contract = self.config(run), self.contract(run)
+            check_method(config.method, contract)
+            if config.rollout_backend == RAY:
+                raise ConfigError(
+                    "rollout_backend ray: the runs of a sweep have no CPUs but their own: leave rollout_backend out, and "
+                    "give each as many as its workers by cpus"
+                )
+            for called in (contract.task.name, _word(run["task"])):
+                if (other := tasks.setdefault(called, run["task"])) != run["task"]:
+                    raise ConfigError(f"tasks {other} and {run['task']} are both called {called}: rename one, file and name")
+
+    def _check_names(self) -> None:
+        """Each is varied, once, and so is each of its values."""
+        names = (*self.choices, *self.ranges)
+        if "task" in names:
+            raise ConfigError("vary: task: each task has demonstrations of its own: name them under tasks")
+        if wrong := [name for name in names if name in NOT_VARIED]:
+            raise ConfigError(f"vary: {wrong[0]} changes no result")
+        for name, values in self.choices.items():
+            if twice := [value for k, value in enumerate(values) if value in values[:k]]:
+                raise ConfigError(f"vary: {name} names {twice[0]!r} twice")
 
     def combinations(self, drawn: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
         """What each run varies: its task, and a value for each name."""
@@ -130,7 +159,7 @@ class Plan:
     def config(self, run: Mapping[str, Any]) -> TrainConfig:
         """Options of a run; raises ConfigError."""
         data: dict[str, Any] = {"workers": 1, "device": "cpu", **EARLY}
-        for options in (task_training(run["task"]), self.training):
+        for options in (self.asked[run["task"]], self.training):
             _merge(data, options)
         for name, value in run.items():
             if name not in ("task", FEATURES):
@@ -139,12 +168,12 @@ class Plan:
 
 
 def name_of(run: Mapping[str, Any]) -> str:
-    """A directory's name for a run."""
+    """Of a run, in words that a directory's name may hold; drawn values are rounded."""
     return "_".join(f"{name.rpartition('.')[2]}-{_word(value)}" for name, value in run.items())
 
 
 def _word(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else "+".join(value) if isinstance(value, list) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else "+".join(map(str, value)) if isinstance(value, list) else str(value)
     return re.sub(r"[^\w.+-]+", "", Path(text).stem if text.endswith((".yaml", ".yml")) else text)
 
 
@@ -154,9 +183,16 @@ def _range(name: str, said: Any) -> Range:
         raise ConfigError(f"vary: {name} must be a list of values or a range {{low: …, high: …, log: true}}, not {said!r}")
     found = Range(said["low"], said["high"], said.get("log", False))
     numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in found[:2])
-    if not numbers or not found.low < found.high or (found.log and found.low <= 0):
-        raise ConfigError(f"vary: {name}: low must be a number below high, and above 0 where log is true")
+    if not isinstance(found.log, bool):
+        raise ConfigError(f"vary: {name}: log must be true or false, not {found.log!r}")
+    if not numbers or not -math.inf < found.low < found.high < math.inf or (found.log and found.low <= 0):
+        raise ConfigError(f"vary: {name}: low must be a number below high, both finite, and above 0 where log is true")
     return found
+
+
+def _file(name: str, directory: Path) -> str:
+    """A robot or task: what is built in by its name, a file by its whole path, since other nodes work elsewhere."""
+    return str(directory / Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else name
 
 
 def _nested(names: list[str], value: Any) -> dict[str, Any]:

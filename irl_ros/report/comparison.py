@@ -82,7 +82,7 @@ def _differences(options: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "+".join(value) if isinstance(value, list) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def compare(runs: Sequence[Path], pictures: Path) -> tuple[str, list[Section]]:
