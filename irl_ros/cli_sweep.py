@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from irl_ros.cli_results import COMPARISON, UserError
 from irl_ros.command import FAILED, INTERRUPTED, add_json, tell
 from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations
-from irl_ros.learning.sweep_plan import Plan, name_of
+from irl_ros.learning.sweep_plan import STATE, Plan, name_of
 
 if TYPE_CHECKING:
     from irl_ros.learning.sweep import Run
@@ -70,11 +69,10 @@ def _keep_plan(path: Path, out: Path, resume: bool) -> None:
         raise UserError(f"{out} holds no sweep to go on with: leave --resume out")
     if resume and kept.read_text() != path.read_text():
         raise UserError(f"{path} is not the plan with which the sweep in {out} began, which is {kept}")
-    if not resume and kept.is_file():
+    if not resume and (out / STATE).exists():
         raise UserError(f"{out} holds a sweep already: give another --out, remove it, or go on with it by --resume")
     out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        shutil.copyfile(path, kept)
+    kept.write_text(path.read_text())
 
 
 def _page(runs: Sequence[Run], out: Path) -> Path:

@@ -134,27 +134,58 @@ def test_a_training_goes_on_to_the_same_figures_when_a_worker_and_a_node_die(tmp
     assert len(re.findall(r"rollout worker \d \(.*?\) died", caplog.text)) >= 2
 
 
-def test_an_env_that_a_node_cannot_make_is_refused_and_one_that_fails_tells_why(cluster: ray_rig.Cluster, tmp_path: Path):
-    (tmp_path / "elsewhere.py").write_text(
-        "import gymnasium, os, small_envs\n"
-        "class Fails(small_envs.Drift):\n"
-        "    def step(self, action): raise RuntimeError('gripper on fire')\n"
-        f"class Here(small_envs.Drift):\n"
-        f"    def __init__(self, **options):\n"
-        f"        super().__init__(**options)\n"
-        f"        if os.getpid() != {os.getpid()}: raise OSError('no licence on this machine')\n"
-        "gymnasium.register('test/Fails-v0', Fails, max_episode_steps=12)\n"
-        "gymnasium.register('test/Here-v0', Here, max_episode_steps=12)\n"
-    )
+ELSEWHERE = f"""
+import gymnasium, os, small_envs
+HERE = os.getpid() == {os.getpid()}
+class Fails(small_envs.Drift):
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        return super().reset(seed=seed, options=options)
+    def step(self, action):
+        if self.seed == 0: raise RuntimeError('gripper on fire')
+        return super().step(action)
+class Here(small_envs.Drift):
+    def __init__(self, **options):
+        super().__init__(**options)
+        if not HERE: raise OSError('no licence on this machine')
+class Falls(small_envs.Drift):
+    def __init__(self, **options):
+        super().__init__(**options)
+        if not HERE: os._exit(3)
+for env in Fails, Here, Falls:
+    gymnasium.register(f'test/{{env.__name__}}-v0', env, max_episode_steps=12)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Iterator[dict[str, Contract]]:
+    """Envs in a module of a user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
-        fails, here = (env_contract(f"elsewhere:test/{name}-v0", None) for name in ("Fails", "Here"))
+        directory = tmp_path_factory.mktemp("elsewhere")
+        (directory / "elsewhere.py").write_text(ELSEWHERE)
+        patch.syspath_prepend(str(directory))
+        yield {name: env_contract(f"elsewhere:test/{name}-v0", None) for name in ("Fails", "Here", "Falls")}
+
+
+def test_an_env_that_fails_tells_why_and_none_of_its_episodes_are_taken_for_others(cluster: ray_rig.Cluster, elsewhere):
+    spec, policy = EnvSpec(elsewhere["Fails"]), arrays(elsewhere["Fails"])
+    with Rollouts(spec, 1) as here, open_rollouts(spec, on(cluster)) as there:
         with pytest.raises(RuntimeError, match="gripper on fire"):
-            with open_rollouts(EnvSpec(fails), on(cluster)) as rollouts:
-                rollouts.sample(arrays(fails), [0])
-        with pytest.raises(ContractError, match="cannot make the env elsewhere:test/Here-v0: .*no licence"):
-            with open_rollouts(EnvSpec(here), on(cluster)) as rollouts:
-                rollouts.sample(arrays(here), [0])
+            there.sample(policy, range(8))
+        assert equal(here.sample(policy, [8, 9]), there.sample(policy, [8, 9]))
+
+
+@pytest.mark.parametrize(
+    "env, error, message",
+    [
+        ("Here", ContractError, "cannot make the env elsewhere:test/Here-v0: .*no licence"),
+        ("Falls", RuntimeError, "3 rollout workers one after the other died as they started"),
+    ],
+)
+def test_an_env_that_a_node_cannot_make_is_refused(cluster: ray_rig.Cluster, elsewhere, env, error, message):
+    with pytest.raises(error, match=message):
+        with open_rollouts(EnvSpec(elsewhere[env]), on(cluster, workers=1)) as rollouts:
+            rollouts.sample(arrays(elsewhere[env]), [0])
 
 
 def test_a_cluster_that_cannot_be_reached_is_an_error_in_time_that_names_the_address():

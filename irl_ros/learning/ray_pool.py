@@ -30,7 +30,8 @@ REMINDER = 10.0
 PATIENCE = 300.0
 """[s] without a single worker after which sampling is given up."""
 MOST_DEATHS = 3
-"""Workers that the same episodes may end before they are taken for the cause."""
+"""Workers that the same episodes may end before they are taken for the cause; so many times over all workers may end while
+they start, one after the other, before the env is."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +73,22 @@ class RayPool:
     def __init__(self, spec: EnvSpec, workers: int, address: str):
         self._ray = ray = engine()
         self._leave = connect(address, workers)
-        self._errors = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
+        died = ray.exceptions
+        self._errors = (died.RayActorError, died.ObjectLostError, died.OutOfMemoryError)
         self._actor = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
         self._spec, self._spec_ref, self._workers = spec, ray.put(spec), workers
         self._members: list[_Member] = []
         self._asked: dict[Any, tuple[_Member, list[int]]] = {}
         """What a member was asked for: indices of episodes, none where it was asked to introduce itself."""
+        self._stillborn = 0
+        self._few_since: float | None = time.monotonic()
         for number in range(workers):
             self._hire(number)
 
     def draw(self, kind: str, policy: Arrays, seeds: Sequence[int]) -> list[Any]:
         """One result of EnvWorker's method `kind` per seed, in their order."""
+        # What a draw that an error ended had asked for is none of this one's.
+        self._asked = {ref: (member, chunk) for ref, (member, chunk) in self._asked.items() if not chunk}
         arrays = self._ray.put(dict(policy))
         found: dict[int, Any] = {}
         waiting, deaths = deque(self._chunks(len(seeds))), Counter[int]()
@@ -98,11 +104,12 @@ class RayPool:
                 self._refuse_a_broken_env(error)
                 chunks = [c for c in (chunk, *self._dismiss(member)) if c]
                 waiting.extendleft(chunks)
+                self._hire(member.number)
                 self._mourn(member, chunks, error)
                 self._suspect(deaths, chunks, seeds, error)
-                self._hire(member.number)
             else:
                 self._welcome(member, results) if not chunk else found.update(zip(chunk, results, strict=True))
+        self._tell_of_few()
         return [found[k] for k in range(len(seeds))]
 
     def close(self) -> None:
@@ -122,6 +129,7 @@ class RayPool:
         self._asked[member.handle.introduce.remote()] = member, []
 
     def _welcome(self, member: _Member, introduction: tuple[str, str]) -> None:
+        self._stillborn = 0
         member.where, version = introduction
         if version != irl_ros.__version__:
             raise ConfigError(f"{member} runs irl_ros {version}, this is {irl_ros.__version__}: install the same on all nodes")
@@ -149,16 +157,30 @@ class RayPool:
             if any(member.where for member in self._members):
                 end = time.monotonic() + PATIENCE
                 continue
-            total, free = (round(f().get("CPU", 0)) for f in (self._ray.cluster_resources, self._ray.available_resources))
-            state = f"no rollout worker has started yet: of the cluster's {total} CPUs {free} are free"
+            state = f"no rollout worker has started yet: {self._room()}"
             if time.monotonic() > end:
                 raise RuntimeError(f"{state}, and {PATIENCE:g} s are over: add a node, or ask for fewer workers")
             logger.warning("%s", state)
+
+    def _room(self) -> str:
+        total, free = (round(f().get("CPU", 0)) for f in (self._ray.cluster_resources, self._ray.available_resources))
+        return f"of the cluster's {total} CPUs {free} are free"
+
+    def _tell_of_few(self) -> None:
+        """Once, where workers still wait for a CPU when all have had the time to start."""
+        if self._few_since is None or time.monotonic() < self._few_since + REMINDER:
+            return
+        self._few_since, started = None, sum(bool(member.where) for member in self._members)
+        if started < self._workers:
+            logger.warning("%d of %d rollout workers have started: %s", started, self._workers, self._room())
 
     def _mourn(self, member: _Member, chunks: list[list[int]], error: Exception) -> None:
         reason = " ".join(str(error).split())
         lost = sum(map(len, chunks))
         logger.warning("%s died; another draws its %d episodes: %s", member, lost, reason)
+        self._stillborn += not member.where
+        if self._stillborn >= MOST_DEATHS * self._workers:
+            raise RuntimeError(f"{self._stillborn} rollout workers one after the other died as they started") from error
 
     def _suspect(self, deaths: Counter[int], chunks: list[list[int]], seeds: Sequence[int], error: Exception) -> None:
         """RuntimeError for episodes that end their workers again and again."""

@@ -25,7 +25,7 @@ from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.observer import SilentObserver
 from irl_ros.learning.ray_cluster import connect
-from irl_ros.learning.sweep_plan import Plan, Range, name_of
+from irl_ros.learning.sweep_plan import STATE, Plan, Range, distinct, name_of
 from irl_ros.learning.train import train, write_json
 
 REFUSALS = (CheckpointError, ConfigError, ContractError, EpisodeError)
@@ -33,9 +33,8 @@ RESTARTS = 3
 """How often a run may die and begin again from its last state."""
 BETWEEN = 1.0
 """[s] between two words of a run: a tabular method has thousands of iterations."""
-STATE = Path("training", "state")
+RESUME_STATE = Path("training", "state")
 RESULT = Path("training", "result.json")
-EXPERIMENT = "tune"
 TUNE_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a task's own env may lie in the working directory
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's own figures say more
@@ -47,16 +46,13 @@ TUNE_SETTINGS = {
 class Run:
     """A run of a sweep: what it varied, how it ended, and its figures; `directory` is None where it left nothing."""
 
+    name: str
     varied: Mapping[str, Any]
     state: str
     """finished, converged, unhealthy: …, refused: …, failed: … or unfinished."""
     directory: Path | None
     deaths: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return name_of(self.varied)
 
 
 def sweep(
@@ -93,16 +89,16 @@ class _Tune:
         )
 
     def runs(self, resume: bool) -> list[Run]:
-        path = self._out / EXPERIMENT
+        path = self._out / STATE
         self._out.mkdir(parents=True, exist_ok=True)
-        if resume:
-            restore = self._tune.Tuner.restore
-            tuner = restore(str(path), self._trainable, resume_errored=True, param_space=self._space())
-        else:
+        restorer = self._tune.Tuner
+        if resume and restorer.can_restore(str(path)):
+            tuner = restorer.restore(str(path), self._trainable, resume_errored=True, param_space=self._space())
+        else:  # nothing had begun
             tuner = self._tuner(path)
-        results = tuner.fit()
-        deaths = self._count_deaths()
-        return [self._run(result, deaths) for result in results if result.config]  # the others have not begun
+        results = [result for result in tuner.fit() if result.config]  # the others have not begun
+        names, deaths = distinct(name_of(result.config) for result in results), self._count_deaths()
+        return [self._run(result, name, deaths[Path(result.path).name]) for result, name in zip(results, names)]
 
     def _tuner(self, path: Path) -> Any:
         from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -139,21 +135,20 @@ class _Tune:
         kinds = {(True, True): "lograndint", (True, False): "randint", (False, True): "loguniform", (False, False): "uniform"}
         return getattr(self._tune, kinds[whole, values.log])(values.low, high)
 
-    def _run(self, result: Any, deaths: Mapping[str, int]) -> Run:
-        varied, said = result.config, result.metrics or {}
-        name = name_of(varied)
+    def _run(self, result: Any, name: str, deaths: int) -> Run:
+        said = result.metrics or {}
         directory = self._fetch(result.checkpoint, self._out / "runs" / name) if result.checkpoint else None
         if result.error is not None:
             reason = " ".join(str(result.error).split())[-500:]
-            return Run(varied, f"failed: {reason}", directory, deaths.get(name, 0))
+            return Run(name, result.config, f"failed: {reason}", directory, deaths)
         if "refused" in said:
-            return Run(varied, f"refused: {said['refused']}", None, deaths.get(name, 0))
+            return Run(name, result.config, f"refused: {said['refused']}", None, deaths)
         if directory is None or not (directory / RESULT).is_file():
-            return Run(varied, "unfinished", directory, deaths.get(name, 0))
+            return Run(name, result.config, "unfinished", directory, deaths)
         figures = json.loads((directory / RESULT).read_text())
         state = f"unhealthy: {figures['unhealthy']}" if figures.get("unhealthy") else "finished"
         state = "converged" if state == "finished" and figures.get("converged") else state
-        return Run(varied, state, directory, deaths.get(name, 0), figures)
+        return Run(name, result.config, state, directory, deaths, figures)
 
     @staticmethod
     def _fetch(checkpoint: Any, directory: Path) -> Path:
@@ -173,7 +168,7 @@ def _train(config: dict[str, Any], plan: Plan, demonstrations: Mapping[str, Demo
         shown = demonstrations[config["task"]]
         try:
             shown = dataclasses.replace(shown, contract=plan.with_features(shown.contract, config))
-            resume = (directory / STATE).is_dir()
+            resume = (directory / RESUME_STATE).is_dir()
             result = train(shown, plan.config(config), directory, _Reporter(directory), resume)
         except REFUSALS as error:
             tune.report({"refused": str(error)})
@@ -190,7 +185,7 @@ class _Reporter(SilentObserver):
 
     @staticmethod
     def _state_time(directory: Path) -> float:
-        state = directory / STATE
+        state = directory / RESUME_STATE
         return max((path.stat().st_mtime for path in state.iterdir()), default=0.0) if state.is_dir() else 0.0
 
     def on_progress(self, done: int, metrics: dict[str, float]) -> None:
@@ -208,4 +203,4 @@ class _Reporter(SilentObserver):
 def _to_dict(run: Run) -> dict[str, Any]:
     """JSON of a run, with the figures that a table wants."""
     where = None if run.directory is None else str(run.directory)
-    return {**dataclasses.asdict(run), "name": run.name, "directory": where}
+    return {**dataclasses.asdict(run), "directory": where}

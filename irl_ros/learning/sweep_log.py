@@ -45,7 +45,8 @@ class SweepLog(Callback):
 
     def _say(self, event: str, trial: Any, trials: list[Any], reason: str = "") -> None:
         done = (trial.last_result or {}).get("iteration", 0)
-        line = {"time": time.time(), "run": str(trial), "event": event, "iteration": done}
+        where = Path(trial.path).name
+        line = {"time": time.time(), "run": str(trial), "directory": where, "event": event, "iteration": done}
         with self._path.open("a") as file:
             file.write(json.dumps({**line, "reason": reason} if reason else line) + "\n")
         over = sum(t.is_finished() for t in trials)
@@ -59,6 +60,6 @@ class SweepLog(Callback):
 
 
 def deaths(path: Path) -> Counter[str]:
-    """How often each run died, by its name."""
+    """How often each run died, by its directory of Tune's."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return Counter(line["run"] for line in lines if line["event"] == DIED)
+    return Counter(line["directory"] for line in lines if line["event"] == DIED)

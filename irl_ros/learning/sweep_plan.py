@@ -23,7 +23,8 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,10 @@ from irl_ros.contract_yaml import task_training
 from irl_ros.learning.config import RAY, ConfigError, TrainConfig, check_method
 
 FEATURES = "reward_features"
+STATE = "tune"
+"""Directory of Ray Tune's state of a sweep, below the sweep's own: there is one once the sweep has begun."""
+LONGEST = 200
+"""Characters of a run's name."""
 EARLY = {"stop_when_converged": True, "stop_when_unhealthy": 5}
 NOT_VARIED = ("workers", "rollout_backend", "ray_address", "device")
 
@@ -170,6 +175,15 @@ class Plan:
 def name_of(run: Mapping[str, Any]) -> str:
     """Of a run, in words that a directory's name may hold; drawn values are rounded."""
     return "_".join(f"{name.rpartition('.')[2]}-{_word(value)}" for name, value in run.items())
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names cut to what a directory may be called; those that are the same then, as a drawn run may be, numbered."""
+    seen, cut = Counter[str](), [name[:LONGEST] for name in names]
+    for k, name in enumerate(cut):
+        seen[name] += 1
+        cut[k] = name if seen[name] == 1 else f"{name}_{seen[name]}"
+    return cut
 
 
 def _word(value: Any) -> str:
