@@ -45,10 +45,10 @@ def _sweep(options: argparse.Namespace) -> int:
     page = str(_page(trained, out)) if trained else None
     for run in runs:
         if not run.figures:
-            print(f"{run.name} is {run.state}", file=sys.stderr)
+            print(f"{run.name}: {run.state}", file=sys.stderr)
     counted = {"runs": plan.count, "trained": len(trained), "figures": str(out / "sweep.json"), "report": page}
     made = [f"figures: {out / 'sweep.json'}", *([f"report: {page}"] if page else [])]
-    tell(options, counted, [*_table(trained), f"{len(trained)} of {plan.count} runs are trained", *made])
+    tell(options, counted, [*(_table(trained) if trained else []), f"{len(trained)} of {plan.count} runs are trained", *made])
     if len(runs) < plan.count or any(run.state == "unfinished" for run in runs):
         print(f"stopped; the same command with --resume goes on from {out}", file=sys.stderr)
         return INTERRUPTED

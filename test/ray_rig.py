@@ -10,12 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from irl_ros.lifetime import die_with_parent
 
-# Of every cluster here, so that no other on this machine is joined. Ray reads them when it is imported.
+# Of every cluster here, so that no other on this machine is joined, nor is one of these by others. Ray reads them when it
+# is imported.
+DIRECTORY = tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp", ignore_cleanup_errors=True)  # short: sockets lie there
+os.environ.update(RAY_TMPDIR=DIRECTORY.name)
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16), RAY_USAGE_STATS_ENABLED="0")
 
 

@@ -27,7 +27,7 @@ from irl_ros.contract import Contract, share_directory
 from irl_ros.data.episode import Demonstrations
 from irl_ros.learning.config import ConfigError, TrainConfig
 from irl_ros.learning.diagnostics import Health
-from irl_ros.learning.sweep_plan import Plan, Range, name_of
+from irl_ros.learning.sweep_plan import Plan, Range, distinct, name_of
 from irl_ros.learning.train import train
 
 TRIAL = "ImplicitFunc"
@@ -121,6 +121,7 @@ def test_files_of_robot_and_tasks_lie_where_the_plan_says_and_are_called_differe
 def test_values_that_differ_are_called_differently():
     lists = [{"maxent.hidden": [32, 32]}, {"maxent.hidden": [32]}, {"reward.lcr": 1.0001}, {"reward.lcr": 1.0002}]
     assert [name_of(run) for run in lists] == ["hidden-32+32", "hidden-32", "lcr-1.0001", "lcr-1.0002"]
+    assert distinct(["a", "b" * 300, "a"]) == ["a", "b" * 200, "a_2"]  # drawn alike, longer than a directory's name
 
 
 def test_a_training_ends_once_a_warning_has_lasted(tmp_path: Path, task: Path, monkeypatch):
@@ -136,6 +137,15 @@ def until(condition: Callable[[], object], what: str, timeout: float = 120.0) ->
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.1)
+
+
+@pytest.mark.ray
+def test_a_sweep_that_never_began_needs_no_other_directory(tmp_path: Path, task: Path, capsys):
+    pytest.importorskip("ray")
+    command = ["sweep", str(write(tmp_path / "plan.yaml", task)), "--out", str(tmp_path), "--ray-address", "127.0.0.1:9"]
+    for resume in ([], [], ["--resume"]):
+        assert main([*command, *resume]) == 2
+        assert "127.0.0.1:9: no Ray cluster can be reached" in capsys.readouterr().err
 
 
 @pytest.mark.ray

@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,7 +59,7 @@ def connect(address: str, cpus: int) -> Callable[[], None]:
         try:
             ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unreachable(address, _last_line(str(error))) from None
+            raise _unreachable(address, last_line(str(error))) from None
     connected = contextlib.ExitStack()
     connected.callback(ray.shutdown)
     connected.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of deaths there, beside our figures
@@ -79,11 +79,18 @@ def _join_one_here(ray: ModuleType, options: Mapping[str, Any]) -> str:
     except ConnectionError as error:
         if "Could not find any running Ray instance" in str(error):
             return LOCAL
-        raise _unreachable(AUTO, _last_line(str(error))) from None
+        raise _unreachable(AUTO, last_line(str(error))) from None
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Of a traceback or a longer explanation: it says why."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
+
+
+def look_in(paths: Sequence[str]) -> None:
+    """On a node: look for modules where the asking process, whose sys.path this is, does too: a user's own env may lie
+    there, on the same machine or a shared disk."""
+    sys.path.extend(path for path in paths if path not in sys.path)
 
 
 def _check(address: str) -> None:
@@ -103,7 +110,7 @@ def _check(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise _unreachable(address, f"what listens there does not answer as Ray does within {ANSWERS:g} s") from None
     if said.returncode:
-        raise _unreachable(address, _last_line(said.stderr))
+        raise _unreachable(address, last_line(said.stderr))
 
 
 def _unreachable(address: str, reason: object) -> ConfigError:

@@ -20,7 +20,7 @@ import irl_ros
 from irl_ros.contract import ContractError
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.environment import EnvSpec
-from irl_ros.learning.ray_cluster import connect, engine
+from irl_ros.learning.ray_cluster import connect, engine, look_in
 from irl_ros.learning.rollout import Arrays, EnvWorker
 
 IN_FLIGHT = 2
@@ -37,11 +37,10 @@ logger = logging.getLogger(__name__)
 
 
 class _Actor(EnvWorker):
-    """An env on a cluster's node. Modules are looked for where this process looks too: a user's own env may lie there, on
-    the same machine or a shared disk."""
+    """An env on a cluster's node."""
 
     def __init__(self, spec: EnvSpec, paths: Sequence[str]):
-        sys.path.extend(path for path in paths if path not in sys.path)
+        look_in(paths)
         super().__init__(spec)
 
     def introduce(self) -> tuple[str, str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from irl_ros.contract import ContractError
 from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.learning.config import ConfigError
 from irl_ros.learning.observer import SilentObserver
-from irl_ros.learning.ray_cluster import connect
+from irl_ros.learning.ray_cluster import connect, last_line, look_in
 from irl_ros.learning.sweep_plan import STATE, Plan, Range, distinct, name_of
 from irl_ros.learning.train import train, write_json
+
+logger = logging.getLogger(__name__)
 
 REFUSALS = (CheckpointError, ConfigError, ContractError, EpisodeError)
 RESTARTS = 3
@@ -63,13 +67,22 @@ def sweep(
     `resume`: go on with what an earlier sweep left in `out`. Raises ConfigError where Ray or its cluster is missing.
     """
     os.environ.update(TUNE_SETTINGS)
-    leave = connect(ray_address, max(1, os.cpu_count() or 1))
+    leave = connect(ray_address, max(plan.cpus, os.cpu_count() or 1))
     try:
+        _tell_of_room(plan.cpus)
         runs = _Tune(plan, demonstrations, out).runs(resume)
     finally:
         leave()
     write_json(out / "sweep.json", {"plan": str(plan.path), "runs": [_to_dict(run) for run in runs]})
     return runs
+
+
+def _tell_of_room(cpus: int) -> None:
+    import ray
+
+    largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+    if largest < cpus:
+        logger.warning("cpus: no node has the %d of a run, the largest %g: the runs wait for one to join", cpus, largest)
 
 
 class _Tune:
@@ -80,12 +93,14 @@ class _Tune:
 
         from irl_ros.learning.sweep_log import FILE, SweepLog, deaths
 
+        for wordy in ("execution.tune_controller", "tune"):  # tracebacks of what SweepLog says in a line; they are kept
+            logging.getLogger(f"ray.tune.{wordy}").setLevel(logging.CRITICAL)
         self._tune, self._plan, self._out = tune, plan, out.absolute()
         self._log = SweepLog(self._out / FILE, plan.count)
         self._count_deaths = lambda: deaths(self._out / FILE)
         whole = {task: dataclasses.replace(some, episodes=tuple(some.episodes)) for task, some in demonstrations.items()}
         self._trainable = tune.with_resources(
-            tune.with_parameters(_train, plan=plan, demonstrations=whole), {"cpu": plan.cpus}
+            tune.with_parameters(_train, plan=plan, demonstrations=whole, paths=sys.path), {"cpu": plan.cpus}
         )
 
     def runs(self, resume: bool) -> list[Run]:
@@ -139,8 +154,7 @@ class _Tune:
         said = result.metrics or {}
         directory = self._fetch(result.checkpoint, self._out / "runs" / name) if result.checkpoint else None
         if result.error is not None:
-            reason = " ".join(str(result.error).split())[-500:]
-            return Run(name, result.config, f"failed: {reason}", directory, deaths)
+            return Run(name, result.config, f"failed: {last_line(str(result.error))}", directory, deaths)
         if "refused" in said:
             return Run(name, result.config, f"refused: {said['refused']}", None, deaths)
         if directory is None or not (directory / RESULT).is_file():
@@ -157,10 +171,13 @@ class _Tune:
         return directory
 
 
-def _train(config: dict[str, Any], plan: Plan, demonstrations: Mapping[str, Demonstrations]) -> None:
+def _train(
+    config: dict[str, Any], plan: Plan, demonstrations: Mapping[str, Demonstrations], paths: Sequence[str]
+) -> None:
     """One run, on some node of the cluster."""
     from ray import tune
 
+    look_in(paths)
     with tempfile.TemporaryDirectory(prefix="irl_ros_sweep_") as temporary:
         directory = Path(temporary) / "run"
         if (left := tune.get_checkpoint()) is not None:

@@ -15,8 +15,10 @@ from typing import Any
 from ray.tune import Callback
 from tqdm import tqdm
 
+from irl_ros.learning.ray_cluster import last_line
+
 FILE = "events.jsonl"
-DIED, DONE, FAILED, STARTED = "died", "done", "failed", "started"
+DIED, DONE, FAILED, REFUSED, STARTED = "died", "done", "failed", "refused", "started"
 
 
 class SweepLog(Callback):
@@ -35,13 +37,12 @@ class SweepLog(Callback):
         self._say(FAILED, trial, trials, self._reason(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(DONE, trial, trials)
+        refused = (trial.last_result or {}).get("refused", "")
+        self._say(REFUSED if refused else DONE, trial, trials, refused)
 
     def _reason(self, trial: Any) -> str:
-        """The last line of what ended it."""
-        text = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else "no reason given"
+        known = trial.error_file and Path(trial.error_file).is_file()
+        return last_line(Path(trial.error_file).read_text() if known else "")
 
     def _say(self, event: str, trial: Any, trials: list[Any], reason: str = "") -> None:
         done = (trial.last_result or {}).get("iteration", 0)
@@ -54,6 +55,7 @@ class SweepLog(Callback):
             STARTED: f"begins after iteration {done}" if done else "begins",
             DIED: f"died after iteration {done} ({reason}); it goes on from its last state",
             FAILED: f"failed ({reason})",
+            REFUSED: f"is refused: {reason}",
             DONE: "is done",
         }[event]
         tqdm.write(f"[{over} of {self._total}] {trial} {what}", file=sys.stderr)
