@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import signal
@@ -48,6 +49,7 @@ def on(cluster: ray_rig.Cluster, workers: int = 2) -> TrainConfig:
     return TrainConfig(rollout_backend="ray", ray_address=cluster.address, workers=workers)
 
 
+@functools.cache  # torch's last bits depend on its number of threads, which a training changes
 def arrays(contract: Contract) -> dict:
     n_inputs = Featurizer(contract, torch.device("cpu")).n_inputs
     return GaussianPolicy(n_inputs, contract.action_size, torch.Generator().manual_seed(0)).arrays()
