@@ -154,7 +154,7 @@ def test_a_sweep_goes_on_when_a_worker_and_a_node_die_and_all_runs_are_what_they
 ):
     pytest.importorskip("ray")
     long = {"environment_steps": 30 * 6 * 8, "batch_episodes": 6, "evaluation_episodes": 4}
-    plan = write(tmp_path / "plan.yaml", task, vary={"method": ["gcl", "bc"], "seed": [0, 1]}, training=long)
+    plan = write(tmp_path / "plan.yaml", task, vary={"method": ["gcl"], "seed": [0, 1]}, training=long)
     out = tmp_path / "sweep"
     with ray_rig.cluster() as cluster:
         node = cluster.add()
@@ -174,12 +174,12 @@ def test_a_sweep_goes_on_when_a_worker_and_a_node_die_and_all_runs_are_what_they
         code = main(["sweep", str(plan), "--out", str(out), "--ray-address", cluster.address, "--json"])
         disturber.join()
     told = capsys.readouterr()
-    assert code == 0 and json.loads(told.out)["trained"] == 4, told.err
+    assert code == 0 and json.loads(told.out)["trained"] == 2, told.err
     found = json.loads((out / "sweep.json").read_text())["runs"]
-    assert sorted(run["name"] for run in found) == [f"task-brief_method-{m}_seed-{s}" for m in ("bc", "gcl") for s in (0, 1)]
+    assert sorted(run["name"] for run in found) == [f"task-brief_method-gcl_seed-{s}" for s in (0, 1)]
     assert sum(run["deaths"] for run in found) >= 2 and len(re.findall(r"died after iteration \d+ \(", told.err)) >= 2
     shown = Demonstrations.load(task.parent / "shown", Contract.load("panda", str(task)))
-    for run in (run for run in found if run["varied"]["method"] == "gcl"):
+    for run in found:
         alone = train(shown, Plan.read(plan).config(run["varied"]), tmp_path / run["name"]).figures
         there = json.loads((Path(run["directory"]) / "training/result.json").read_text())
         for figures in (alone, there):
@@ -187,7 +187,7 @@ def test_a_sweep_goes_on_when_a_worker_and_a_node_die_and_all_runs_are_what_they
         assert there == json.loads(json.dumps(alone)) == {k: v for k, v in run["figures"].items() if k != "training_wall_s"}
         logs = [(d / "training/metrics.jsonl").read_text() for d in (Path(run["directory"]), tmp_path / run["name"])]
         assert logs[0] == logs[1]
-    assert "4 runs: bc: reach on panda (2), gcl: reach on panda (2)" in (out / "comparison.html").read_text()
+    assert "2 runs: gcl: reach on panda (2)" in (out / "comparison.html").read_text()
 
 
 @pytest.mark.ray

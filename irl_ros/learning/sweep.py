@@ -126,6 +126,7 @@ class _Tune:
             tune_config=tune.TuneConfig(
                 num_samples=self._plan.draws,
                 search_alg=same_for_all,
+                reuse_actors=True,  # a process imports torch once
                 trial_name_creator=lambda trial: name_of(trial.config),
                 trial_dirname_creator=lambda trial: f"{trial.trial_id}_{name_of(trial.config)}"[:100],
             ),
