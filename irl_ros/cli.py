@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import signal
@@ -150,9 +151,8 @@ def _train_here(options: argparse.Namespace) -> int:
 
     config = TrainConfig.from_options(options, "" if options.env else options.task)
     demonstrations = _demonstrations(options)
-    observer = _interruptible_observer()
-    result = train(demonstrations, config, options.out, observer, options.resume)
-    observer.close()
+    with contextlib.closing(_interruptible_observer()) as observer:
+        result = train(demonstrations, config, options.out, observer, options.resume)
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
@@ -245,10 +245,9 @@ def _transfer(options: argparse.Namespace) -> int:
         ray_address=options.ray_address,
         device=options.device,
     )
-    observer, true_reward = _interruptible_observer(), options.reward == "true"
-    world = ChangedWorld(contract, variant)
-    result = transfer(checkpoint, world, config, options.out, true_reward, observer, options.resume)
-    observer.close()
+    world, true_reward = ChangedWorld(contract, variant), options.reward == "true"
+    with contextlib.closing(_interruptible_observer()) as observer:
+        result = transfer(checkpoint, world, config, options.out, true_reward, observer, options.resume)
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED

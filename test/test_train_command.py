@@ -9,6 +9,7 @@ import expert_demonstrations
 import numpy as np
 import pytest
 import yaml
+from tqdm import tqdm
 
 from irl_ros import cli
 from irl_ros.checkpoint import Checkpoint
@@ -51,7 +52,9 @@ def test_without_ray_nothing_changes_and_asking_for_it_says_what_to_install(argu
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     monkeypatch.setattr(cli, "finish", lambda options, run, **more: None)
     assert cli.main([*arguments, "--out", str(tmp_path), "--rollout-backend", "ray"]) == cli.USAGE_ERROR
-    assert "error: Ray is not installed here: pip install 'irl_ros[ray]'" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("error: Ray is not installed here: pip install 'irl_ros[ray]'") for line in said)
+    assert not tqdm._instances, "a bar that is left stands before the error, and in the way of all later ones"
     assert cli.main([*arguments, "--out", str(tmp_path), "--steps", "1"]) == 0
 
 

@@ -31,8 +31,8 @@ def engine() -> ModuleType:
 
     `ray start` asks for the user's token as soon as there is one; by itself a client would not show it.
     """
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
+    if "ray" not in sys.modules and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported; afterwards it would not hold here
     try:
         import ray
     except ImportError:
