@@ -40,6 +40,8 @@ ATTEMPTS = 3  # demonstrations tried per one wanted
 RECORD_SEED, DEPLOY_SEED, EPISODES_PER_SEED = 1_200_000_000, 1_500_000_000, 1000
 """Where episode seeds start: training and evaluation draw from below, so no phase sees another's goals."""
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+EACH = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""Of a latched topic on which no word between the last ones may be missed."""
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 Script = Generator[Callable[[], bool], None, Any]
@@ -76,9 +78,9 @@ class Session(Node):
         self.create_subscription(JointState, self._contract.robot.joint_states.name, self._on_state, SENSOR)
         self.create_subscription(Float64, "policy_runner/episode_return", self._on_return, 10)
         self._session_clients: dict[str, Client] = {}
-        self._recorder_state = ""
+        self._recorder_state, self._begun = "", 0
         self._good: dict[str, bool] = {}
-        self.create_subscription(String, "demo_recorder/state", self._on_recorder_state, LATCHED)
+        self.create_subscription(String, "demo_recorder/state", self._on_recorder_state, EACH)
         self.create_subscription(String, "demo_recorder/quality", self._on_quality, LATCHED)
         scripts = {"record": self._record, "accompany": self._accompany, "deploy": self._deploy}
         self._script = scripts[self._settings.phase]()
@@ -135,8 +137,9 @@ class Session(Node):
                 bar.refresh()
                 if enough():
                     return
+                begun = self._begun
                 yield from self._reset(self._seed(RECORD_SEED, k))
-                yield lambda: self._recorder_state == "recording" or enough()  # a label may come late
+                yield lambda: self._begun > begun or enough()  # a label may come late
 
     def _deploy(self) -> Script:
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
@@ -239,7 +242,9 @@ class Session(Node):
         self._state_stamp = messages.stamp_seconds(message.header.stamp)
 
     def _on_recorder_state(self, message: String) -> None:
+        """An episode that is discarded at once is over before anybody looks: that it began is counted."""
         self._recorder_state = message.data
+        self._begun += message.data == "recording"
 
     def _on_quality(self, message: String) -> None:
         """A good episode: a success that training will use, until it is discarded."""
