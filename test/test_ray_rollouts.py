@@ -211,7 +211,7 @@ def test_a_cluster_that_cannot_be_reached_is_an_error_in_time_that_names_the_add
 def test_auto_is_the_cluster_that_the_environment_names(cluster: ray_rig.Cluster, local: list[Trajectory], monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     with open_rollouts(EnvSpec(SHORT), TrainConfig(rollout_backend="ray", workers=1)) as rollouts:
-        assert equal(local[:4], rollouts.sample(arrays(SHORT), SEEDS[:4])) and len(cluster.head.actors("_Actor")) <= 1
+        assert equal(local[:4], rollouts.sample(arrays(SHORT), SEEDS[:4]))
         assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
 
 

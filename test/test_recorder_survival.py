@@ -17,7 +17,7 @@ import dds
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from recorder_rig import RECORDER, demonstrate, names, robot, start, trigger
+from recorder_rig import RECORDER, FakeRobot, demonstrate, names, robot, start, trigger
 from rig import Stalls
 from std_srvs.srv import Trigger
 
@@ -179,14 +179,21 @@ def test_little_room_refuses_more_and_a_read_only_disk_ends_it(tmp_path: Path, p
         assert names(disk) == ["episode_0000"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number: int) -> None:
+@contextlib.contextmanager
+def recorder_and_robot(out: Path) -> Iterator[tuple[dds.Process, dds.Client, FakeRobot]]:
+    """A recorder that writes to `out`, and a robot beside it."""
     with (
         dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
+        dds.process(RECORDER, domain, out=out) as recorder,
         dds.client(domain) as client,
         robot(client) as fake,
     ):
+        yield recorder, client, fake
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number: int) -> None:
+    with recorder_and_robot(tmp_path) as (recorder, client, fake):
         start(client)
         demonstrate(client, fake, 15)
         assert recorder.stop(number) == 0
@@ -195,12 +202,7 @@ def test_a_signal_keeps_the_episode_but_not_for_training(tmp_path: Path, number:
 
 
 def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -> None:
-    with (
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
-        dds.client(domain) as client,
-        robot(client) as fake,
-    ):
+    with recorder_and_robot(tmp_path) as (recorder, client, fake):
         diagnostics = client.collect(DiagnosticArray, "/diagnostics")
         start(client)
         # From here on no file may grow beyond this: the next flush to the disk fails.
@@ -213,12 +215,7 @@ def test_a_full_disk_ends_the_recorder_and_nothing_looks_saved(tmp_path: Path) -
 
 
 def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
-    with (
-        dds.domain() as domain,
-        dds.process(RECORDER, domain, out=tmp_path) as recorder,
-        dds.client(domain) as client,
-        robot(client) as fake,
-    ):
+    with recorder_and_robot(tmp_path) as (recorder, client, fake):
         start(client)
         demonstrate(client, fake, 5)
         (tmp_path / "episode_0000").mkdir()
