@@ -21,6 +21,7 @@ import torch
 ray = pytest.importorskip("ray")
 
 from irl_ros.contract import Contract, ContractError  # noqa: E402
+from irl_ros.learning import ray_cluster
 from irl_ros.learning.batch import Featurizer  # noqa: E402
 from irl_ros.learning.config import ConfigError, TrainConfig  # noqa: E402
 from irl_ros.learning.environment import EnvSpec, env_contract  # noqa: E402
@@ -213,6 +214,20 @@ def test_auto_is_the_cluster_that_the_environment_names(cluster: ray_rig.Cluster
     with open_rollouts(EnvSpec(SHORT), TrainConfig(rollout_backend="ray", workers=1)) as rollouts:
         assert equal(local[:4], rollouts.sample(arrays(SHORT), SEEDS[:4]))
         assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
+
+
+def test_auto_is_the_cluster_that_was_started_here_unless_it_is_gone(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_cluster._running_here() == "local"
+    written = tmp_path / "ray" / "ray_current_cluster"
+    written.parent.mkdir()
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        written.write_text(address)
+        assert ray_cluster._running_here() == "local", "Ray would wait for minutes"
+        head.listen()
+        assert ray_cluster._running_here() == address
 
 
 def test_a_token_that_is_not_the_clusters_is_told(cluster: ray_rig.Cluster, monkeypatch):

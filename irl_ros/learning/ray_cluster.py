@@ -11,10 +11,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from irl_ros.learning.config import ConfigError
 
@@ -51,10 +50,10 @@ def connect(address: str, cpus: int) -> Callable[[], None]:
         return lambda: None
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == AUTO:
-        address = os.environ.get("RAY_ADDRESS", "") or _join_one_here(ray, options)
+        address = os.environ.get("RAY_ADDRESS", "") or _running_here()
     if address == LOCAL:
         ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **options)
-    elif address != AUTO:
+    else:
         _check(address)
         try:
             ray.init(address=address, **options)
@@ -71,15 +70,18 @@ def _has_token() -> bool:
     return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
-def _join_one_here(ray: ModuleType, options: Mapping[str, Any]) -> str:
-    """Join the cluster that runs on this machine; returns LOCAL where there is none. Raises ConfigError."""
+def _running_here() -> str:
+    """The cluster that runs on this machine, by what `ray start` wrote down; LOCAL without one, also where it was killed
+    and the file stayed: Ray itself would wait for it."""
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    written = Path(temporary, "ray", "ray_current_cluster")
+    address = written.read_text().strip() if written.is_file() else ""
+    host, _, port = address.rpartition(":")
     try:
-        ray.init(address=AUTO, **options)
-        return AUTO
-    except ConnectionError as error:
-        if "Could not find any running Ray instance" in str(error):
-            return LOCAL
-        raise _unreachable(AUTO, last_line(str(error))) from None
+        socket.create_connection((host, int(port)), CONNECTS).close()
+    except (OSError, ValueError):
+        return LOCAL
+    return address
 
 
 def last_line(text: str) -> str:
