@@ -30,6 +30,7 @@ from irl_ros.checkpoint import Checkpoint  # noqa: E402
 from irl_ros.contract import Contract  # noqa: E402
 from irl_ros.learning.config import CloneConfig, RewardConfig, TrainConfig  # noqa: E402
 from irl_ros.learning.train import train  # noqa: E402
+from irl_ros.nodes.services import Caller  # noqa: E402
 
 GOAL = np.array([0.45, 0.1, 0.4])  # [m]
 
@@ -87,14 +88,14 @@ class Driver:
 
     def call(self, kind: type, name: str, request: Any) -> Any:
         """Call a service of the runner while joint states go on."""
-        service = self._client.node.create_client(kind, f"policy_runner/{name}")
+        service = Caller(self._client.node, kind, f"policy_runner/{name}")
         try:
-            self.run(service.service_is_ready)
+            self.run(lambda: self._client.spin_once() or service.ready())
             future = service.call_async(request)
             self.run(lambda: self._client.spin_once() or future.done())
             return future.result()
         finally:
-            self._client.node.destroy_client(service)
+            service.destroy()
 
     def activate(self) -> None:
         """Configure and activate the runner."""

@@ -29,6 +29,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from irl_ros.nodes.services import Caller
+
 RELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 SENSOR = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -184,14 +186,14 @@ class Client:
 
     def call(self, kind: type, name: str, request: Any = None, timeout: float = TIMEOUT) -> Any:
         """Call a service and return its response."""
-        client = self.node.create_client(kind, name)
+        caller = Caller(self.node, kind, name)
         try:
-            self.wait(client.service_is_ready, f"the service {name}", timeout)
-            future = client.call_async(request if request is not None else kind.Request())
+            self.wait(caller.ready, f"the service {name}", timeout)
+            future = caller.call_async(request if request is not None else kind.Request())
             self.wait(future.done, f"an answer of {name}", timeout)
             return future.result()
         finally:
-            self.node.destroy_client(client)
+            caller.destroy()
 
     def set_parameter(self, node: str, name: str, value: Any) -> None:
         """Set a parameter of another node; AssertionError with its reason if it refuses."""

@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 from irl_ros import messages
 from irl_ros.data.bag import read_bag
 from irl_ros.data.repair import repair_directory
+from irl_ros.nodes.services import Caller
 
 MOST_LOST = 2.0
 """[s] of the episode that was being recorded."""
@@ -33,14 +34,14 @@ TOLD = 1.0
 
 def attempt(client: dds.Client, node: dds.Process, name: str) -> bool:
     """Whether a request succeeded; the recorder may die meanwhile."""
-    caller = client.node.create_client(Trigger, f"demo_recorder/{name}")
+    caller = Caller(client.node, Trigger, f"demo_recorder/{name}")
     try:
-        client.wait(lambda: caller.service_is_ready() or node.returncode is not None, f"the service {name}")
+        client.wait(lambda: caller.ready() or node.returncode is not None, f"the service {name}")
         future = caller.call_async(Trigger.Request())
         client.wait(lambda: future.done() or node.returncode is not None, f"an answer to {name}")
         return future.done() and future.result().success
     finally:
-        client.node.destroy_client(caller)
+        caller.destroy()
 
 
 def record_until(client: dds.Client, node: dds.Process, rng: np.random.Generator) -> None:

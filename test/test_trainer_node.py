@@ -22,6 +22,7 @@ from irl_ros.checkpoint import Checkpoint
 from irl_ros.contract import Contract, share_directory
 from irl_ros.learning.config import TrainConfig
 from irl_ros.learning.train import train
+from irl_ros.nodes.services import Caller
 
 TRAINER = "irl_ros.nodes.trainer"
 HORIZON, ITERATIONS = 10, 8
@@ -106,8 +107,8 @@ def test_it_answers_and_publishes_while_it_learns_and_cancel_saves(data: Data, t
             client.wait(lambda: len(log_z) >= before + 5, "five more metrics")
             assert time.monotonic() - start < 5.0  # 1 Hz or faster
 
-            pause = client.node.create_client(Trigger, "irl_trainer/pause")
-            client.wait(pause.service_is_ready, "~/pause")
+            pause = Caller(client.node, Trigger, "irl_trainer/pause")
+            client.wait(pause.ready, "~/pause")
             answers, delays = [], []
             for _ in range(5):
                 start, future = time.monotonic(), pause.call_async(Trigger.Request())

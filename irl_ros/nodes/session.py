@@ -21,7 +21,6 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -33,6 +32,7 @@ from irl_ros import messages
 from irl_ros.contract import Contract
 from irl_ros.nodes import process
 from irl_ros.nodes.parameters import declare, parameter
+from irl_ros.nodes.services import Caller
 
 PATIENCE = 30.0  # [s] wall time for a service or a state before the session gives up and says what is missing
 RETRY = 0.5  # [s] between two tries of a start that was refused
@@ -77,7 +77,7 @@ class Session(Node):
         self.create_subscription(Bool, "arm_sim/success", self._on_success, LATCHED)
         self.create_subscription(JointState, self._contract.robot.joint_states.name, self._on_state, SENSOR)
         self.create_subscription(Float64, "policy_runner/episode_return", self._on_return, 10)
-        self._session_clients: dict[str, Client] = {}
+        self._callers: dict[str, Caller] = {}
         self._recorder_state, self._begun = "", 0
         self._good: dict[str, bool] = {}
         self.create_subscription(String, "demo_recorder/state", self._on_recorder_state, EACH)
@@ -208,11 +208,11 @@ class Session(Node):
 
     def _call(self, name: str, kind: type, request: Any) -> Script:
         """Call a service and return its answer; an unsuccessful one raises SessionError with its message."""
-        if name not in self._session_clients:
-            self._session_clients[name] = self.create_client(kind, name)
-        client = self._session_clients[name]
-        yield from self._until(client.service_is_ready, f"the service {name}; is its node running?")
-        future = client.call_async(request)
+        if name not in self._callers:
+            self._callers[name] = Caller(self, kind, name)
+        caller = self._callers[name]
+        yield from self._until(caller.ready, f"the service {name}; is its node running?")
+        future = caller.call_async(request)
         yield from self._until(future.done, f"the answer of {name}")
         answer = future.result()
         if not getattr(answer, "success", True):
