@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -9,6 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from irl_ros.contract import Contract, ContractError, ForwardKinematics, Robot
+
+MOMENT = 1e-3  # [s]
 
 
 class DifferentialKinematics(ForwardKinematics, Protocol):
@@ -110,9 +113,23 @@ def target_trajectory(contract: Contract, previous: np.ndarray, target: np.ndarr
     )
 
 
-def halt_trajectory(rest: np.ndarray, time: float) -> JointTrajectory:
-    """Command that brings the arm to rest at `rest` [rad], shape (n_joints,), `time` [s] from now."""
-    return JointTrajectory(np.array([time]), rest[None].copy(), np.zeros((1, len(rest))))
+def halt_trajectory(start: np.ndarray, rest: np.ndarray, times: Sequence[float]) -> JointTrajectory:
+    """Command that brings each joint from `start` to rest at `rest` [rad], both (n_joints,), in its own time [s], shape
+    (n_joints,): a point wherever one of them comes to rest, and between them constant deceleration, which is what a
+    spline through points of a parabola is."""
+    own = _joined(times)
+    ends = np.unique(own)
+    left = np.maximum(1.0 - ends[:, None] / own, 0.0)
+    way = rest - start
+    return JointTrajectory(ends, rest - way * left**2, 2.0 * way / own * left)
+
+
+def _joined(times: Sequence[float]) -> np.ndarray:
+    """Times of which two are the same or a moment apart: points too close together are refused by controllers."""
+    own, latest = np.array(times), math.inf
+    for k in np.argsort(own)[::-1]:
+        latest = own[k] = latest if latest - own[k] < MOMENT else own[k]
+    return own
 
 
 def _limits(robot: Robot) -> tuple[np.ndarray, np.ndarray]:

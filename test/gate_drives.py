@@ -155,8 +155,8 @@ def halted(modules: SimpleNamespace) -> None:
                 assert driver.seen["halt"] == 1
     rng, kept = np.random.default_rng(4), 0
     for _ in range(40):
-        driver = Driver(modules, FAST, TIGHT).run(steady(rng.uniform(-1, 1, 7), 25, follow=0.4, age=0.05))
-        kept += driver.run([Event(bad, age=0.05)]).seen["kept in the box"]
+        driver = Driver(modules, REACH, TIGHT).run(steady(rng.choice([-1.0, 1.0], 7), 12, follow=0.8))
+        kept += driver.run([Event(bad)]).seen["kept in the box"]
     assert kept
     near = dataclasses.replace(SAFETY, lead=0.04)
     driver = Driver(modules, FAST, near).run(steady(full, 40, follow=0.0))
@@ -190,6 +190,8 @@ def random(modules: SimpleNamespace) -> None:
     for contract, safety in ((REACH, SAFETY), (FAST, TIGHT), (REACH, TIGHT)):
         Driver(modules, contract, safety).run(wild(rng, 7, 300))
     Driver(modules, DETOUR, TIGHT).run(wild(rng, 3, 100))
+    followed = wild(np.random.default_rng(1), 7, 1500, human=False, age=0.0, pace=1.0, push=0.0, follow=1.0)
+    assert not Driver(modules, REACH, TIGHT, path_every=10).run(followed).seen["halt"]
 
 
 DRIVES: tuple[Callable[[SimpleNamespace], None], ...] = (

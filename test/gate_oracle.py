@@ -23,6 +23,8 @@ SAFETY = load_safety("panda")
 TIGHT = dataclasses.replace(SAFETY, box_lower=(0.45, -0.1, 0.35), box_upper=(0.65, 0.1, 0.55))
 """A box whose faces are a few periods away."""
 MEASURED_AGE = 0.1
+MOMENT = 1e-3
+"""[s] Points of a trajectory are at least so far apart."""
 
 
 class Event(NamedTuple):
@@ -69,8 +71,8 @@ class Driver:
         self.measured = pose.copy()
         self.target, self.change = pose.copy(), np.zeros_like(pose)
         self.velocity, self.allowed = np.zeros_like(pose), self.excess(pose)
-        self.stop, self.braking_time, self.fastest = pose.copy(), self.contract.task.period, np.zeros_like(pose)
-        self.last_time = self.contract.task.period
+        self.stop, self.fastest = pose.copy(), np.zeros_like(pose)
+        self.last_times = self.braking_times = np.full_like(pose, self.contract.task.period)
 
     def ages(self, age: float) -> dict[str, float]:
         return {"joint_states": age, "goal_pose": 1e6, "obstacle_pose": 1e6}
@@ -123,7 +125,7 @@ class Driver:
         self.seen["halt"] += 1
         assert not self.gate.armed
         self.check_rest(halt, event.age)
-        assert not halt.trajectory.velocities.any()
+        assert not halt.trajectory.velocities[-1].any()
         try:
             self.gate.command(np.zeros(self.contract.action_size), self.measured, self.ages(0.0))
         except self.modules.GateError:
@@ -141,18 +143,19 @@ class Driver:
     def check_rest(self, halt: object, age: float) -> None:
         """At the last stop, or short of it by as much as the arm is behind; no harder than the limits allow, at either
         of the last two commands' speeds."""
-        (rest,), (time,) = halt.trajectory.positions, halt.trajectory.times
+        rest, times, period = halt.trajectory.positions[-1], stopping_times(*halt.trajectory), self.contract.task.period
         if not age <= MEASURED_AGE:
             np.testing.assert_array_equal(rest, self.stop)
             np.testing.assert_array_equal(halt.hold, self.target)
-            assert self.last_time < time <= self.contract.task.period + self.last_time
-            path = spline(time, self.target, self.velocity, rest, 0.0 * rest)
+            assert (self.last_times < times).all() and (times <= period + self.last_times + MOMENT).all()
+            path = along(halt.trajectory, self.target, self.velocity)
             assert (path >= np.minimum(self.target, rest) - EPS).all(), "past its stop"
             assert (path <= np.maximum(self.target, rest) + EPS).all(), "past its stop"
             return
         np.testing.assert_array_equal(halt.hold, self.measured)
-        assert time >= self.contract.task.period and (self.fastest <= self.acceleration * time + EPS).all()
-        whole, braking = self.stop - self.measured, self.fastest * (self.braking_time / 2 + age)
+        stays = (rest == self.measured) & (len(halt.trajectory.times) > 1)  # where it is, held or pushed
+        assert (times >= period).all() and (stays | (self.fastest / self.acceleration <= times + EPS)).all()
+        whole, braking = self.stop - self.measured, self.fastest * (self.braking_times / 2 + age)
         far = self.measured + np.sign(whole) * np.minimum(np.abs(whole), braking)
         room = max(self.allowed, self.excess(self.measured)) - self.excess(far)
         if abs(room) > EPS or room == 0.0:
@@ -170,8 +173,8 @@ class Driver:
 
     def check_command(self, event: Event, command: object, share: float) -> None:
         assert not self.bad_input(event), "a command on bad input"
-        (time, end), (target, stop) = command.trajectory.times, command.trajectory.positions
-        velocity, rest = command.trajectory.velocities
+        (time, *_), (target, *_, stop), (velocity, *_, rest) = command.trajectory
+        times = stopping_times(*(values[1:] for values in command.trajectory)) - time
         self.seen.update({name.partition(" of ")[0] for name in command.limited} or {"free"})
         assert (target == command.target).all()
         low, high = self.room()
@@ -182,17 +185,16 @@ class Driver:
         assert max(excess, self.excess(stop)) <= self.allowed + EPS, "outside the box"
         self.allowed = excess
         assert time == self.contract.task.period and not rest.any() and (np.abs(velocity) <= self.top_speed + EPS).all()
-        assert (np.abs(velocity) <= self.acceleration * (end - time) + EPS).all(), "a stop too hard"
+        assert (np.abs(velocity) / self.acceleration <= times + EPS).all(), "a stop too hard"
         bounds = self.within(self.target)
         assert (stop >= bounds[0]).all() and (stop <= bounds[1]).all(), "a stop outside"
         self.steps += 1
         if self.steps % self.path_every == 0:
-            there = spline(time, self.target, self.velocity, target, velocity)
-            path = np.concatenate([there, spline(end - time, target, velocity, stop, rest)])
+            path = along(command.trajectory, self.target, self.velocity)
             assert (path >= bounds[0] - EPS).all() and (path <= bounds[1] + EPS).all(), "a path outside"
         self.fastest = np.maximum(np.abs(self.velocity), np.abs(velocity))
         self.target, self.change, self.velocity = target.copy(), target - self.target, velocity.copy()
-        self.braking_time, self.last_time = max(end - time, self.last_time), end - time
+        self.braking_times, self.last_times = np.maximum(times, self.last_times), times
         self.stop = stop.copy()
 
     def within(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,7 +220,24 @@ class Driver:
         cut = {name.partition(" of ")[0] for name in command.limited}
         if not cut & {"lead", "position"}:
             slower = np.maximum(np.abs(self.change) - self.acceleration * self.contract.task.period**2, 0.0)
+            if "box" in cut:  # on the way to the last stop, be it at less than a joint's own limit
+                left = np.maximum(1.0 - self.contract.task.period / self.last_times, 0.0)
+                slower = np.maximum(slower, left * np.abs(self.change))
             assert (np.abs(move) <= np.maximum(share * step, slower) + EPS).all(), "faster than its share"
+
+
+def stopping_times(times: np.ndarray, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+    """When each joint has come to rest where a trajectory ends, shape (n_joints,)."""
+    return times[np.argmax((positions == positions[-1]) & (velocities == 0.0), axis=0)]
+
+
+def along(trajectory: object, start: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+    """Points of the path to a trajectory's points and between them, shape (9 · points, n_joints)."""
+    path, before, time = [], (start, velocity), 0.0
+    for end, *point in zip(*trajectory):
+        path.append(spline(end - time, *before, *point))
+        before, time = point, end
+    return np.concatenate(path)
 
 
 def spline(duration: float, q0: np.ndarray, v0: np.ndarray, q1: np.ndarray, v1: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import yaml
 
 from irl_ros import contract_lookup as module
 from irl_ros.contract import Contract, ContractError, did_you_mean, load_robot, resolve_path, share_directory
-from irl_ros.motion import halt_trajectory, joint_target, target_trajectory
+from irl_ros.motion import JointTrajectory, halt_trajectory, joint_target, target_trajectory
 
 CONTRACT = Contract.load("panda", "reach")
 HOME = np.array(CONTRACT.robot.home)
@@ -273,10 +273,30 @@ def test_target_trajectory_slows_down_so_that_its_spline_stays_within_the_limits
 
 
 def test_halt_trajectory_comes_to_rest_in_time():
-    trajectory = halt_trajectory(HOME, 0.2)
+    trajectory = halt_trajectory(HOME - 0.1, HOME, [0.2] * 7)
     np.testing.assert_allclose(trajectory.times, [0.2])
     np.testing.assert_array_equal(trajectory.positions, HOME[None])
     np.testing.assert_array_equal(trajectory.velocities, np.zeros((1, 7)))
+
+
+def test_halt_trajectory_brings_each_joint_to_rest_in_its_own_time_at_constant_deceleration():
+    from irl_ros_sim.follower import TrajectoryFollower
+
+    times = np.array([0.1, 0.2, 0.2, 0.1995, 0.1004, 0.1, 0.05])  # two of them a moment before another
+    way = np.linspace(-0.1, 0.2, 7)
+    trajectory = halt_trajectory(HOME - way, HOME, times)
+    np.testing.assert_allclose(trajectory.times, [0.05, 0.1004, 0.2])
+    own = np.array([0.1004, 0.2, 0.2, 0.2, 0.1004, 0.1004, 0.05])
+    follower = TrajectoryFollower(HOME - 2.0 * way)
+    moving, rest = (HOME - way, 2.0 * way / own), (HOME, 0.0 * HOME)
+    follower.follow(JointTrajectory(np.array([1.0, 2.0]), *(np.stack(pair) for pair in zip(moving, rest))))
+    follower.advance(1.0, 1)
+    follower.follow(trajectory)
+    t = np.linspace(0.0, 0.3, 61)
+    positions, velocities = follower.sample(t)
+    left = np.maximum(1.0 - t[:, None] / own, 0.0)
+    np.testing.assert_allclose(positions, HOME - way * left**2, atol=1e-9)
+    np.testing.assert_allclose(velocities, 2.0 * way / own * left, atol=1e-9)
 
 
 def test_share_directory_prefers_the_ament_index_then_the_prefix_then_the_source_tree(tmp_path, monkeypatch):

@@ -118,6 +118,7 @@ MUTANTS = [
     Mutant("box's upper side removed", "box", ", *map(sub, hand, self._upper)", ""),
     Mutant("box's sign flipped", "box", "sub, hand, self._upper", "sub, self._upper, hand"),
     Mutant("box of one side only", "box", "*map(sub, self._lower, hand)", "min(map(sub, self._lower, hand))"),
+    Mutant("no slowing on the way to the stop", "limits", "max(1.0 - self._period / time, 0.0) * moved", "moved"),
     Mutant("steps not shortened at the box", "box", "if max(excess, stop_excess) <= allowed:", "if True:"),
     Mutant(
         "the stop may leave the box",
@@ -126,7 +127,8 @@ MUTANTS = [
         "if excess <= allowed:",
     ),
     Mutant("no halt where the box cannot be kept", "gate", "if excess > self._excess + ROUNDING:", "if False:"),
-    Mutant("the stop leaves the box behind a short step", "box", "if box.excess(step.stop) > allowed:", "if False:"),
+    Mutant("the stop leaves the box behind a short step", "box", "limits.at_rest(step.target), box", "step, box"),
+    Mutant("braking only on the way to the last stop", "box", "if inside(step):", "if True:"),
     Mutant(
         "measured end effector not looked at",
         "gate",
@@ -171,9 +173,11 @@ MUTANTS = [
     Mutant(
         "feed-forward into a limit",
         "limits",
-        "v = _between(v, -2.0 * max(end - lower, 0.0) / time, 2.0 * max(upper - end, 0.0) / time)",
+        "v = math.copysign(min(abs(v), 2.0 * room / time), v)",
         "pass",
     ),
+    Mutant("together into a limit", "limits", "if abs(v) * time / 2.0 > room:", "if False:"),
+    Mutant("a stop too hard before a limit", "limits", "max(math.sqrt(2.0 * room / most), self._period)", "self._period"),
     Mutant(
         "feed-forward the other way",
         "limits",
@@ -198,10 +202,10 @@ MUTANTS = [
     # halts
     Mutant("rest in the last stop", "gate", "clip(np.array(self._step.stop), measured - way, measured + way)", "np.array(self._step.stop)"),
     Mutant("rest in the measured pose", "gate", "clip(np.array(self._step.stop), measured - way, measured + way)", "measured"),
-    Mutant("a halt leaves the box", "gate", "if leaves else rest", "if False else rest"),
-    Mutant("a halt too hard", "gate", "time = max(self._step.time, self._before.time)", "time = self._contract.task.period"),
-    Mutant("a blind halt past its stop", "gate", "min(self._step.time + self._contract.task.period, 1.5 * self._step.time)", "self._step.time + self._contract.task.period"),
-    Mutant("a halt goes by the last step alone", "gate", "np.abs(self._before.velocity)) * time", "0.0) * time"),
+    Mutant("a halt leaves the box", "gate", "measured if leaves else rest", "rest"),
+    Mutant("a halt too hard", "gate", "times = np.maximum(self._step.times, self._before.times)", "times = np.full(7, self._contract.task.period)"),
+    Mutant("a blind halt past its stop", "gate", ", 1.5 * np.array(self._step.times))", ", 9.0)"),
+    Mutant("a halt goes by the last step alone", "gate", "np.abs(self._before.velocity)) * times", "0.0) * times"),
     Mutant("a halt behind where the arm is by now", "gate", ' + max(ages["joint_states"], 0.0)', ""),
     Mutant("hold where the command ended", "gate", "np.array(hold, dtype=np.float64)", "rest"),
     Mutant("rest in a stale pose", "gate", ' and self._freshness.stale_role("joint_states", ages) is None', ""),

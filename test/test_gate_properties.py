@@ -24,6 +24,7 @@ from irl_ros.motion import target_trajectory
 
 REAL = SimpleNamespace(Gate=Gate, GateError=GateError, Halt=Halt)
 HOME = np.array(REACH.robot.home)
+UNBOXED = dataclasses.replace(SAFETY, box_lower=(), box_upper=())
 ANY = arrays(np.float64, 7, elements=st.floats(width=64))  # nan, inf and 1e308 too
 SENSIBLE = arrays(np.float64, 7, elements=st.floats(-2.0, 2.0))
 WRONG = st.one_of(arrays(np.float64, st.integers(0, 9)), arrays(np.int64, 7), st.none())
@@ -83,6 +84,21 @@ def test_random_actions_keep_every_limit(count: int):
         seen += driver.seen
     limits = ("conflict", "action", "lead", "acceleration", "box", "position", "free")
     assert all(seen[what] > count / 1000 for what in limits), seen
+
+
+@pytest.mark.parametrize("safety", [SAFETY, TIGHT, UNBOXED], ids=["wide box", "tight box", "no box"])
+@pytest.mark.parametrize("rate", [20.0, 100.0, 250.0])
+def test_a_controllers_spline_peaks_at_no_more_than_six_times_the_acceleration(rate: float, safety: Safety):
+    """And an arm that follows is never halted: it brakes before each limit by itself."""
+    contract = dataclasses.replace(REACH, task=dataclasses.replace(REACH.task, rate=rate))
+    rng, driver = np.random.default_rng(0), Driver(REAL, contract, safety)
+    for event in wild(rng, 7, 2000, human=False, age=0.0, pace=1.0, push=0.0, follow=1.0):
+        start, before = driver.target, driver.velocity
+        driver.step(event)
+        slope, after = (driver.target - start) * rate, driver.velocity
+        ends = 6.0 * slope - 4.0 * before - 2.0 * after, 2.0 * before + 4.0 * after - 6.0 * slope  # of a cubic
+        assert (np.abs(ends) * rate <= (6.0 + 1e-6) * driver.acceleration).all()
+    assert not driver.seen["halt"] and driver.seen["acceleration"]
 
 
 def test_without_safety_limits_a_command_is_as_in_simulation():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import sub
 
 from irl_ros.contract import ForwardKinematics, Safety
@@ -40,14 +41,14 @@ class Box:
 
 
 def fit(
-    limits: JointLimits, box: Box, before: list[float], change: list[float], bounded: Bounded, allowed: float
+    limits: JointLimits, box: Box, last: Step, change: list[float], bounded: Bounded, allowed: float
 ) -> tuple[Step, float]:
-    """The step from `before` to the bounded target, and how far that is outside the box [m].
+    """The step to the bounded target after the `last` one, and how far that is outside the box [m].
 
     Where it or the stop after it is farther outside than `allowed` [m], the step that goes as far that way from braking
-    as fits; `change` [rad] is that of the target before. Where braking itself does not fit, it stops shorter.
+    as fits; `change` [rad] is that of the last target. Where braking itself does not fit, it ends in its target.
     """
-    step = limits.step(before, bounded.target)
+    step = limits.step(last.target, bounded.target)
     excess, stop_excess = box.excess(step.target), box.excess(step.stop)
     if max(excess, stop_excess) <= allowed:
         return step, excess
@@ -55,11 +56,11 @@ def fit(
     def inside(step: Step) -> bool:
         return max(box.excess(step.target), box.excess(step.stop)) <= allowed
 
-    braked = limits.braked(before, change, bounded)
-    step = _longest(lambda share: limits.step(before, _partway(braked, bounded.target, share)), inside)
-    if box.excess(step.stop) > allowed:
-        step = _longest(step.shortened, lambda shorter: box.excess(shorter.stop) <= allowed)
-    return step, box.excess(step.target)
+    for slowest in limits.braked(last, change, bounded):
+        step = _longest(partial(_towards, limits, last.target, slowest, bounded.target), inside)
+        if inside(step):
+            return step, box.excess(step.target)
+    return limits.at_rest(step.target), box.excess(step.target)
 
 
 def _longest(make: Callable[[float], Step], fits: Callable[[Step], bool]) -> Step:
@@ -71,5 +72,5 @@ def _longest(make: Callable[[float], Step], fits: Callable[[Step], bool]) -> Ste
     return make(share)
 
 
-def _partway(start: list[float], end: list[float], share: float) -> list[float]:
-    return [a + share * (b - a) for a, b in zip(start, end)]
+def _towards(limits: JointLimits, start: list[float], slowest: list[float], wanted: list[float], share: float) -> Step:
+    return limits.step(start, [a + share * (b - a) for a, b in zip(slowest, wanted)])

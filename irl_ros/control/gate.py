@@ -11,8 +11,7 @@ pushed the arm away from its target) the gate halts. An arm that is found inside
 than its tolerance, may stay or go back in, never farther out; farther outside it is not enabled: move it by hand.
 
 Acceleration is that of the commanded velocities, one period to the next; a controller's cubic spline between two of
-them peaks at up to four times as much for an instant, and at high rates at more where a joint brakes into a position
-limit, or the hand into a face of its box (docs/results.md).
+them peaks at up to four times as much for an instant, and at six where a joint comes to its position limit (docs/results.md).
 
 A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
 the measured pose than the arm gets by braking, the age of that measurement included, so that one which is held or
@@ -199,23 +198,24 @@ class Gate:
         if not self.armed:
             raise GateError(f"no halt: the gate is {self.state.value} ({self.reason})")
         known = self._position_fault(measured) is None and self._freshness.stale_role("joint_states", ages) is None
-        time = max(self._step.time, self._before.time)
+        times = np.maximum(self._step.times, self._before.times)
         if known:
-            rest, hold = self._braked(measured, time / 2.0 + max(ages["joint_states"], 0.0)), measured
+            start, hold = measured, measured
+            rest = self._braked(measured, times / 2.0 + max(ages["joint_states"], 0.0))
         else:
-            rest, hold = np.array(self._step.stop), self._target
+            start, rest, hold = self._target, np.array(self._step.stop), self._target
             # Longer, and the way there from an arm that is at the target already would lead past the stop.
-            time = min(self._step.time + self._contract.task.period, 1.5 * self._step.time)
+            times = np.minimum(np.array(self._step.times) + self._contract.task.period, 1.5 * np.array(self._step.times))
         self.state, self.reason = GateState.HALTED, reason
-        return Halt(halt_trajectory(rest, time), reason, np.array(hold, dtype=np.float64))
+        return Halt(halt_trajectory(start, rest, times), reason, np.array(hold, dtype=np.float64))
 
-    def _braked(self, measured: np.ndarray, time: float) -> np.ndarray:
-        """The last command's stop, or as far that way from the measured pose as the arm gets in `time` [s]; not out of
-        the box. An arm may still be at the speed of the command before the last."""
-        way = np.maximum(np.abs(self._step.velocity), np.abs(self._before.velocity)) * time
+    def _braked(self, measured: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """The last command's stop, or as far that way from the measured pose as each joint gets at full speed in its
+        time [s]; not out of the box. An arm may still be at the speed of the command before the last."""
+        way = np.maximum(np.abs(self._step.velocity), np.abs(self._before.velocity)) * times
         rest = clip(np.array(self._step.stop), measured - way, measured + way)
         leaves = self._box.excess(rest) > max(self._excess, self._box.excess(measured))
-        return np.array(measured, dtype=np.float64) if leaves else rest
+        return measured if leaves else rest
 
     def stale(self, ages: Mapping[str, float]) -> str | None:
         """What is missing or too old, in words; None when every input is fresh."""
@@ -230,13 +230,13 @@ class Gate:
         measured: np.ndarray,
         ages: Mapping[str, float],
     ) -> Command | Halt:
-        asked, before = wanted.tolist(), self._target.tolist()
+        asked, change = wanted.tolist(), self._change.tolist()
         if not all(map(math.isfinite, asked)):
             return self.halt("the kinematics gave a target that is no number", measured, ages)
-        bounded = self._limits.bound(asked, before, self._change.tolist(), measured.tolist())
+        bounded = self._limits.bound(asked, self._step.target, change, measured.tolist())
         if bounded.conflict is not None:
             return self.halt(self._contradiction(bounded.conflict, measured), measured, ages)
-        step, excess = fit(self._limits, self._box, before, self._change.tolist(), bounded, self._excess)
+        step, excess = fit(self._limits, self._box, self._step, change, bounded, self._excess)
         if excess > self._excess + ROUNDING:
             return self.halt("the end effector cannot brake any more before it leaves its box", measured, ages)
         if not all(map(math.isfinite, (*step.target, *step.velocity, *step.stop))):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irl_ros.contract import Contract, Safety
-from irl_ros.motion import JointTrajectory
+from irl_ros.motion import JointTrajectory, halt_trajectory
 
 ROUNDING = 1e-9  # [rad]
 UNLIMITED = 1e6
@@ -40,18 +40,13 @@ class Bounded(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A target [rad] with its feed-forward velocity [rad/s], and where and how long after it [s] the stop is; each list
+    """A target [rad] with its feed-forward velocity [rad/s], and where and how long after it [s] each joint stops; lists
     of length n_joints."""
 
     target: list[float]
     velocity: list[float]
     stop: list[float]
-    time: float
-
-    def shortened(self, share: float) -> Step:
-        """The same target with this share of the velocity, and of the way to the stop."""
-        stop = [a + share * (b - a) for a, b in zip(self.target, self.stop)]
-        return self._replace(velocity=[share * v for v in self.velocity], stop=stop)
+    times: list[float]
 
 
 def braking(change: float, brake: float) -> float:
@@ -161,37 +156,50 @@ class JointLimits:
             highest.append(upper)
         return Bounded(nearest, tuple(limited), conflict, lowest, highest)
 
-    def braked(self, target: Sequence[float], change: Sequence[float], bounded: Bounded) -> list[float]:
-        """The next target of a motion that slows down as fast as it may."""
-        slower = [joint.braked(*values) for joint, *values in zip(self._joints, target, change)]
-        return [_between(*values) for values in zip(slower, bounded.lower, bounded.upper)]
+    def braked(self, last: Step, change: Sequence[float], bounded: Bounded) -> tuple[list[float], list[float]]:
+        """The next target of a motion that slows down after its `last` step, whose target changed by `change`: on the
+        way to that step's stop, and as fast as each joint may."""
+        stopping, fastest = [], []
+        for joint, end, moved, time, *room in zip(self._joints, last.target, change, last.times, *bounded[3:]):
+            stopping.append(_between(end + max(1.0 - self._period / time, 0.0) * moved, *room))
+            fastest.append(_between(joint.braked(end, moved), *room))
+        return stopping, fastest
 
     def step(self, previous: Sequence[float], target: list[float]) -> Step:
         """One period of motion from `previous` to `target`, and the stop after it. Silence means stop.
 
-        As :func:`irl_ros.motion.target_trajectory`, with time enough for the stop to keep the acceleration limit. The
-        velocity is low enough for the stop to lie within the position limits, so that no interpolation leaves them.
+        As :func:`irl_ros.motion.target_trajectory`, with time enough for the stop to keep the acceleration limit. All
+        joints stop together, so that they keep their direction, but for those that have not the room: they stop in the
+        time in which they can, and their velocity is low enough for it.
         """
         fastest = [(end - start) / self._period for start, end in zip(previous, target)]
-        time = max(self._period, *(abs(v) / most for v, most in zip(fastest, self._accelerations)))
-        velocity, stop = [], []
-        for joint, start, end, v in zip(self._joints, previous, target, fastest):
-            lower, upper = joint.range(start)
-            v = _between(v, -2.0 * max(end - lower, 0.0) / time, 2.0 * max(upper - end, 0.0) / time)
+        together = max(self._period, *(abs(v) / most for v, most in zip(fastest, self._accelerations)))
+        velocity, stop, times = [], [], []
+        for joint, start, end, v, most in zip(self._joints, previous, target, fastest, self._accelerations):
+            (lower, upper), time = joint.range(start), together
+            room = max(upper - end if v > 0.0 else end - lower, 0.0)
+            if abs(v) * time / 2.0 > room:
+                time = max(math.sqrt(2.0 * room / most), self._period)
+                v = math.copysign(min(abs(v), 2.0 * room / time), v)
             velocity.append(v)
             stop.append(_between(end + v * time / 2.0, lower, upper))
-        return Step(target, velocity, stop, time)
+            times.append(time)
+        return Step(target, velocity, stop, times)
 
     def at_rest(self, target: Sequence[float]) -> Step:
         """The step that ends in its target."""
-        return Step(list(target), [0.0] * len(target), list(target), self._period)
+        return Step(list(target), [0.0] * len(target), list(target), [self._period] * len(target))
 
     def trajectory(self, step: Step) -> JointTrajectory:
         """The command for one period."""
+        if min(step.times) == max(step.times):
+            times, positions, velocities = [step.times[0]], [step.stop], [[0.0] * len(step.stop)]
+        else:
+            times, positions, velocities = halt_trajectory(np.array(step.target), np.array(step.stop), step.times)
         return JointTrajectory(
-            np.array([self._period, self._period + step.time]),
-            np.array([step.target, step.stop]),
-            np.array([step.velocity, [0.0] * len(step.velocity)]),
+            np.array([self._period, *(self._period + time for time in times)]),
+            np.array([step.target, *positions]),
+            np.array([step.velocity, *velocities]),
         )
 
     def range(self, joint: int) -> tuple[float, float]:
