@@ -11,7 +11,7 @@ import numpy as np
 
 from irl_ros.contract import Contract, ContractError, ForwardKinematics, Robot
 
-MOMENT = 1e-3  # [s]
+MOMENT = 1e-3  # [s] that two points of a trajectory are apart at least
 
 
 class DifferentialKinematics(ForwardKinematics, Protocol):

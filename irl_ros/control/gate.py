@@ -11,7 +11,8 @@ pushed the arm away from its target) the gate halts. An arm that is found inside
 than its tolerance, may stay or go back in, never farther out; farther outside it is not enabled: move it by hand.
 
 Acceleration is that of the commanded velocities, one period to the next; a controller's cubic spline between two of
-them peaks at up to four times as much for an instant, and at six where a joint comes to its position limit (docs/results.md).
+them peaks at up to four times as much for an instant, and at six where a joint comes to its position limit
+(docs/results.md).
 
 A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
 the measured pose than the arm gets by braking, the age of that measurement included, so that one which is held or
