@@ -173,16 +173,17 @@ class DemoRecorder(Node):
             self._announcer.say("RECORDING STOPPED: THE DISK IS NEARLY FULL", problem, bells=3)
 
     def _attempt(self, action: Callable[[], Any]) -> tuple[bool, str]:
-        """Success and what to answer. A disk that fails ends the node: nothing may look saved that is not."""
-        try:
-            with self._lock:
+        """Success and what to answer. A disk that fails ends the node: nothing may look saved that is not, and no other
+        thread shall see an episode half given up."""
+        with self._lock:
+            try:
                 return True, action() or ""
-        except Refused as refusal:
-            self.get_logger().warning(f"refused: {refusal}", throttle_duration_sec=1.0)
-            return False, str(refusal)
-        except BagError as error:
-            self._fail(str(error))
-            return False, str(error)
+            except Refused as refusal:
+                self.get_logger().warning(f"refused: {refusal}", throttle_duration_sec=1.0)
+                return False, str(refusal)
+            except BagError as error:
+                self._fail(str(error))
+                return False, str(error)
 
     def _fail(self, error: str) -> None:
         self._error = error
