@@ -26,6 +26,7 @@ setup(
         ("share/irl_ros", ["package.xml"]),
         ("share/irl_ros/launch", glob("launch/*.launch.py")),
         ("share/irl_ros/config", [*glob("config/*.yaml"), *glob("config/*.rviz"), *glob("config/*.json")]),
+        ("share/irl_ros/config/dds", glob("config/dds/*.xml")),
         ("share/irl_ros/config/security", glob("config/security/*.xml")),
         ("share/irl_ros/config/robots", glob("config/robots/*.yaml")),
         ("share/irl_ros/config/tasks", glob("config/tasks/*.yaml")),

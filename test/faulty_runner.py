@@ -14,6 +14,7 @@ from std_msgs.msg import Float64, String
 from irl_ros.control.controller import Controller
 from irl_ros.nodes import process
 from irl_ros.nodes.policy_runner import PolicyRunner
+from irl_ros.nodes.transport import without_shared_memory
 
 
 def fail(_action: np.ndarray) -> np.ndarray:
@@ -59,4 +60,5 @@ class FaultyRunner(PolicyRunner):
 
 
 if __name__ == "__main__":
+    without_shared_memory()
     sys.exit(process.run(FaultyRunner))

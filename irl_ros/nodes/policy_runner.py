@@ -38,6 +38,7 @@ from irl_ros.nodes.near_topics import near_topic
 from irl_ros.nodes.outputs import QUIET, RELIABLE, CommandOutput
 from irl_ros.nodes.parameters import declare
 from irl_ros.nodes.scoreboard import LATCHED, Scoreboard
+from irl_ros.nodes.transport import without_shared_memory
 from irl_ros.nodes.watchdog import Watchdog
 
 MARKER_PERIOD = 0.2  # [s]
@@ -302,6 +303,7 @@ class PolicyRunner(LifecycleNode):
 
 
 def main() -> None:
+    without_shared_memory()
     sys.exit(process.run(PolicyRunner))
 
 
