@@ -25,8 +25,10 @@ ROOT = {name: f"/{name}" for name in ("joint_states", "goal_pose", ROBOT.command
 """Of the runner in a namespace: it drives the same arm."""
 AT_REST = 0.02
 """[rad/s] of every joint, measured."""
-ARRIVAL = 0.02
-"""[s] from a joint state to a command sent after it that the arm has taken up: one interval between them, one block."""
+TURN = 0.005
+"""[s] of wall time after which the simulated arm looks for commands again, be it catching up after a stall."""
+ARRIVAL = 3 / 120
+"""[s] from a joint state to a command sent after it that the arm has taken up: two blocks between them, one block."""
 SHORT_LEASE = """<?xml version="1.0" encoding="UTF-8" ?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
   <participant profile_name="short_lease" is_default_profile="true"><rtps><builtin><discovery_config>
@@ -81,7 +83,7 @@ def test_of_two_runners_the_one_that_started_later_yields_until_the_other_is_gon
         received, claims = Received(client), Claims(client)
         for name in NAMES:
             activate(client, name)
-        client.wait(lambda: len(claims.by_start()) == 2, "both claims")
+        client.wait(lambda: len(claims.by_start()) == 2 and received.states, "both claims, and the arm")
         earlier, later = claims.by_start()
         client.wait(lambda: "started" in enable(client, node=later).message, "the later one to yield")
         get_moving(client, received, node=earlier)
@@ -130,7 +132,7 @@ def check_rest(client: dds.Client, received: Received) -> None:
     client.wait(lambda: len(received.states) > states + 60, "joint states")
     sent, last = received.commands[-1]
     stamps = [(t, messages.stamp_seconds(s.header.stamp), s) for t, s in received.states]
-    heard = max(stamp for t, stamp, _ in stamps if t <= sent) + ARRIVAL
+    heard = max(stamp for t, stamp, _ in stamps if t <= sent + TURN) + ARRIVAL
     end = heard + messages.stamp_seconds(last.points[-1].time_from_start)
     speeds = [(stamp - end, np.abs(messages.joint_state(s, ROBOT.joint_names)[1]).max()) for _, stamp, s in stamps]
     assert max(v for t, v in speeds if -1.0 < t < 0.0) > 5 * AT_REST
