@@ -9,7 +9,7 @@ import dds
 import pytest
 from runners import runner
 
-from irl_ros.nodes.transport import OWN, PROFILES, RANGE, without_shared_memory
+from irl_ros.nodes.transport import OWN, PEERS, PROFILES, RANGE, without_shared_memory
 
 BUILTIN = "FASTDDS_BUILTIN_TRANSPORTS"
 SHARED = "/dev/shm/fastdds"
@@ -18,7 +18,7 @@ SHARED = "/dev/shm/fastdds"
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nobody has chosen anything; what is set is forgotten afterwards."""
-    for name in (*OWN, RANGE):
+    for name in (*OWN, PEERS, RANGE):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return monkeypatch
@@ -27,6 +27,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize("wide", ["", "SUBNET", "SYSTEM_DEFAULT"])
 def test_on_a_network_it_speaks_udp(plain: pytest.MonkeyPatch, wide: str) -> None:
     plain.setenv(RANGE, wide)
+    plain.setenv(PEERS, "192.0.2.1")
     without_shared_memory()
     assert (os.environ[BUILTIN], os.environ[RANGE], PROFILES in os.environ) == ("UDPv4", wide, False)
 
@@ -39,7 +40,7 @@ def test_on_one_machine_it_stays_there(plain: pytest.MonkeyPatch) -> None:
     assert "127.0.0.1" in text and "<useBuiltinTransports>false" in text and "SHM" not in text
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", [*OWN, PEERS])
 def test_what_somebody_chose_stays(plain: pytest.MonkeyPatch, name: str) -> None:
     plain.setenv(name, "mine")
     plain.setenv(RANGE, "LOCALHOST")

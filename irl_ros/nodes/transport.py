@@ -8,8 +8,9 @@ from irl_ros.contract import share_directory
 
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"
-OWN = (PROFILES, "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS", "ROS_STATIC_PEERS")
-"""By which somebody has chosen their own transports or peers: they stay."""
+OWN = (PROFILES, "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+"""By which somebody has chosen their own transports: they stay."""
+PEERS = "ROS_STATIC_PEERS"
 
 
 def without_shared_memory() -> None:
@@ -22,6 +23,8 @@ def without_shared_memory() -> None:
     if any(os.environ.get(name) for name in OWN):
         return
     if os.environ.get(RANGE, "").upper() == "LOCALHOST":  # for which rmw_fastrtps sets its transports by itself
+        if os.environ.get(PEERS):  # which the profile does not name
+            return
         os.environ[PROFILES] = str(share_directory() / "config" / "dds" / "this_machine.xml")
         os.environ[RANGE] = "SYSTEM_DEFAULT"
     else:
