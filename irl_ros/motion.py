@@ -118,7 +118,7 @@ def halt_trajectory(start: np.ndarray, rest: np.ndarray, times: Sequence[float])
     (n_joints,): a point wherever one of them comes to rest, and between them constant deceleration, which is what a
     spline through points of a parabola is."""
     own = _joined(times)
-    ends = np.unique(own)
+    ends = np.array(sorted(set(own.tolist())))  # np.unique imports numpy.ma when first called: 20 ms into a halt
     left = np.maximum(1.0 - ends[:, None] / own, 0.0)
     way = rest - start
     return JointTrajectory(ends, rest - way * left**2, 2.0 * way / own * left)

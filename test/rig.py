@@ -89,6 +89,7 @@ class Rig:
         keep(client, DiagnosticArray, "/diagnostics", dds.RELIABLE, self.reports)
         self._faults = {name: client.node.create_publisher(String, name, 10) for name in ("fault", "policy_fault")}
         self.began = client.collect(Float64, "policy_fault/began")
+        self._imported = client.collect(String, "policy_fault/imported")
         self.stalls = Stalls()
         self.start_relay()
 
@@ -164,6 +165,8 @@ class Rig:
     def _check(self, halted: float, event: float) -> None:
         assert 0.0 <= halted - event <= STALE + PERIOD + self.stalls.worst, (halted - event, self.stalls.worst)
         assert self.commands[-1][0] == halted, "a command after the halt"
+        imported = self.client.wait(lambda: self._imported[-1:], "what the halt imported")[0].data
+        assert not imported, f"imported while a halt was due: {imported}"
         told = self.client.wait(lambda: [t for t, r in self.reports if t >= event and shows_error(r)], "an ERROR")
         assert told[0] - event <= TOLD + self.stalls.worst, told[0] - event
 
