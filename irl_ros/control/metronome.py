@@ -8,6 +8,7 @@ monotonic seconds that the caller brings.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 WINDOW = 0.1
 """Share of a period by which a joint state may come before or after its tick is due and still be the one it waits
@@ -18,7 +19,8 @@ SLEW = 0.02
 """Share of a period by which the phase moves in one tick; the most by which ticks may be too fast, or too slow."""
 FIT = 0.02
 """How near to a whole number of intervals a period must be, as a share of an interval."""
-SMOOTHING = 0.02
+MEAN_OVER = 32
+"""Periods over which intervals are averaged: jitter must stay well below FIT, and a stall soon be forgotten."""
 MOST = 5
 """Joint states per period beyond which the newest is new enough whatever the phase."""
 
@@ -29,7 +31,7 @@ class Metronome:
     def __init__(self, period: float, now: float):
         """`period` [s]; the first tick is due one period from `now`."""
         self._period, self._due = period, now + period
-        self._arrival, self._interval = -math.inf, math.nan
+        self._arrivals: deque[float] = deque([-math.inf])
 
     @property
     def deadline(self) -> float:
@@ -39,14 +41,19 @@ class Metronome:
     @property
     def _fits(self) -> bool:
         """Whether ticks can be in phase with the joint states."""
-        intervals = self._period / self._interval
+        spanned = self._arrivals[-1] - self._arrivals[0]
+        if not spanned > 0.0:
+            return False
+        intervals = self._period * (len(self._arrivals) - 1) / spanned
         return 1.0 - FIT < intervals < MOST + FIT and abs(intervals - round(intervals)) < FIT
 
     def arrived(self, now: float) -> bool:
         """A joint state came at `now`: whether to tick with it."""
-        gap, self._arrival = now - self._arrival, now
-        if gap < 2.0 * self._period:  # else it had stopped
-            self._interval = gap if math.isnan(self._interval) else self._interval + SMOOTHING * (gap - self._interval)
+        if now - self._arrivals[-1] > 2.0 * self._period:  # it had stopped
+            self._arrivals.clear()
+        self._arrivals.append(now)
+        while now - self._arrivals[0] > MEAN_OVER * self._period:
+            self._arrivals.popleft()
         return self._fits and abs(now - self._due) <= WINDOW * self._period
 
     def ticked(self, now: float) -> None:
@@ -54,6 +61,6 @@ class Metronome:
         if abs(now - self._due) > LATE * self._period:  # two ticks close together would be a jump
             self._due = now
         if self._fits:
-            early = self._due - self._arrival
+            early = self._due - self._arrivals[-1]
             self._due -= min(max(early, -SLEW * self._period), SLEW * self._period)
         self._due += self._period
