@@ -48,7 +48,7 @@ def fit(
     Where it or the stop after it is farther outside than `allowed` [m], the step that goes as far that way from braking
     as fits; `change` [rad] is that of the last target. Where braking itself does not fit, it ends in its target.
     """
-    step = limits.step(last.target, bounded.target)
+    step = limits.step(last.target, bounded.target, bounded.ranges)
     excess, stop_excess = box.excess(step.target), box.excess(step.stop)
     if max(excess, stop_excess) <= allowed:
         return step, excess
@@ -57,7 +57,7 @@ def fit(
         return max(box.excess(step.target), box.excess(step.stop)) <= allowed
 
     for slowest in limits.braked(last, change, bounded):
-        step = _longest(partial(_towards, limits, last.target, slowest, bounded.target), inside)
+        step = _longest(partial(_towards, limits, last.target, slowest, bounded), inside)
         if inside(step):
             return step, box.excess(step.target)
     return limits.at_rest(step.target), box.excess(step.target)
@@ -72,5 +72,5 @@ def _longest(make: Callable[[float], Step], fits: Callable[[Step], bool]) -> Ste
     return make(share)
 
 
-def _towards(limits: JointLimits, start: list[float], slowest: list[float], wanted: list[float], share: float) -> Step:
-    return limits.step(start, [a + share * (b - a) for a, b in zip(slowest, wanted)])
+def _towards(limits: JointLimits, start: list[float], slowest: list[float], bounded: Bounded, share: float) -> Step:
+    return limits.step(start, [a + share * (b - a) for a, b in zip(slowest, bounded.target)], bounded.ranges)

@@ -37,6 +37,8 @@ class Bounded(NamedTuple):
     """The first joint whose hard limits contradict each other, None where all can be kept."""
     lower: list[float]
     upper: list[float]
+    ranges: list[tuple[float, float]]
+    """Where each joint's targets may lie by its position alone, :meth:`JointLimit.range`."""
 
 
 class Step(NamedTuple):
@@ -78,18 +80,21 @@ class JointLimit:
         self._inner_lower, self._inner_upper = lower + margin, upper - margin
         self._max_change, self._brake, self._lead = max_change, brake, lead
 
-    def hard(self, target: float, change: float, measured: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Lower and upper bounds of every next target, in the order of HARD."""
-        bottom, top = self.range(target)
+    def hard(
+        self, target: float, change: float, measured: float, bottom: float, top: float
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper bounds of every next target, in the order of HARD; `bottom` and `top` are the target's
+        :meth:`range`."""
         return (
             (bottom, measured - self._lead, target - self._max_change, target + change - self._brake),
             (top, measured + self._lead, target + self._max_change, target + change + self._brake),
         )
 
-    def soft(self, wanted: float, target: float, measured: float) -> tuple[float, tuple[str, ...]]:
+    def soft(
+        self, wanted: float, target: float, measured: float, bottom: float, top: float
+    ) -> tuple[float, tuple[str, ...]]:
         """`wanted`, or as far that way as the target can still brake to stop at the hard limit, if the arm stays where
-        it is; and the limits that shortened it."""
-        bottom, top = self.range(target)
+        it is; and the limits that shortened it. `bottom` and `top` as for :meth:`hard`."""
         if wanted > target:
             step, to_end, to_lead = wanted - target, top - target, self._lead + (measured - target)
         else:
@@ -139,14 +144,15 @@ class JointLimits:
         self, wanted: Sequence[float], target: Sequence[float], change: Sequence[float], measured: Sequence[float]
     ) -> Bounded:
         """The target nearest to `wanted`, finite, after `target`, which was `change` away from the one before it."""
-        nearest, lowest, highest, limited, conflict = [], [], [], [], None
+        nearest, lowest, highest, ranges, limited, conflict = [], [], [], [], [], None
         for i, joint in enumerate(self._joints):
-            lowers, uppers = joint.hard(target[i], change[i], measured[i])
+            bottom, top = room = joint.range(target[i])
+            lowers, uppers = joint.hard(target[i], change[i], measured[i], bottom, top)
             lower, upper = max(lowers), min(uppers)
             if lower > upper:
                 conflict = i if conflict is None and lower > upper + ROUNDING else conflict
                 lower, upper = upper, lower
-            softened, names = joint.soft(wanted[i], target[i], measured[i])
+            softened, names = joint.soft(wanted[i], target[i], measured[i], bottom, top)
             bounded = _between(softened, lower, upper)
             if bounded != wanted[i]:
                 names = dict.fromkeys((*names, *_cuts(wanted[i], lowers, uppers)))
@@ -154,19 +160,21 @@ class JointLimits:
             nearest.append(bounded)
             lowest.append(lower)
             highest.append(upper)
-        return Bounded(nearest, tuple(limited), conflict, lowest, highest)
+            ranges.append(room)
+        return Bounded(nearest, tuple(limited), conflict, lowest, highest, ranges)
 
     def braked(self, last: Step, change: Sequence[float], bounded: Bounded) -> tuple[list[float], list[float]]:
         """The next target of a motion that slows down after its `last` step, whose target changed by `change`: on the
         way to that step's stop, and as fast as each joint may."""
         stopping, fastest = [], []
-        for joint, end, moved, time, *room in zip(self._joints, last.target, change, last.times, *bounded[3:]):
+        rooms = zip(bounded.lower, bounded.upper)
+        for joint, end, moved, time, room in zip(self._joints, last.target, change, last.times, rooms):
             stopping.append(_between(end + max(1.0 - self._period / time, 0.0) * moved, *room))
             fastest.append(_between(joint.braked(end, moved), *room))
         return stopping, fastest
 
-    def step(self, previous: Sequence[float], target: list[float]) -> Step:
-        """One period of motion from `previous` to `target`, and the stop after it. Silence means stop.
+    def step(self, previous: Sequence[float], target: list[float], ranges: Sequence[tuple[float, float]]) -> Step:
+        """One period of motion from `previous`, with its `ranges`, to `target`, and the stop after it. Silence means stop.
 
         As :func:`irl_ros.motion.target_trajectory`, with time enough for the stop to keep the acceleration limit. All
         joints stop together, so that they keep their direction, but for those that have not the room: they stop in the
@@ -175,8 +183,8 @@ class JointLimits:
         fastest = [(end - start) / self._period for start, end in zip(previous, target)]
         together = max(self._period, *(abs(v) / most for v, most in zip(fastest, self._accelerations)))
         velocity, stop, times = [], [], []
-        for joint, start, end, v, most in zip(self._joints, previous, target, fastest, self._accelerations):
-            (lower, upper), time = joint.range(start), together
+        for (lower, upper), end, v, most in zip(ranges, target, fastest, self._accelerations):
+            time = together
             room = max(upper - end if v > 0.0 else end - lower, 0.0)
             if abs(v) * time / 2.0 > room:
                 time = max(math.sqrt(2.0 * room / most), self._period)

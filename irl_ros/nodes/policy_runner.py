@@ -32,6 +32,7 @@ from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.claims import Claims
 from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
+from irl_ros.nodes.listener import Listener
 from irl_ros.nodes.loading import Parameters, make_pilot, message_type
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
 from irl_ros.nodes.near_topics import near_topic
@@ -42,6 +43,8 @@ from irl_ros.nodes.transport import without_shared_memory
 from irl_ros.nodes.watchdog import Watchdog
 
 MARKER_PERIOD = 0.2  # [s]
+TURN = 0.01
+"""[s] at least between two turns of the executor, twice that at most: services, reports and signals wait so long."""
 
 
 class PolicyRunner(LifecycleNode):
@@ -58,6 +61,8 @@ class PolicyRunner(LifecycleNode):
         self._claims: Claims | None = None
         self._timer = self._marker_timer = None
         self._metronome: Metronome | None = None
+        self._listener: Listener | None = None
+        self._ticked = False
         self._subscriptions_built, self._publishers_built = [], []
         self._monitor = Monitor()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -84,7 +89,6 @@ class PolicyRunner(LifecycleNode):
             self._timer = self.create_timer(period, self._tick)
         else:
             self._metronome = Metronome(period, time.monotonic())
-            self._timer = self.create_timer(period, self._beat, clock=self._steady)
         self._marker_timer = self.create_timer(MARKER_PERIOD, self._scoreboard.publish_path, clock=self._steady)
         gc.freeze()  # what is there by now stays: a collection of all of it would take longer than a period
         self._watchdog = Watchdog(self._watch)
@@ -120,11 +124,32 @@ class PolicyRunner(LifecycleNode):
         self._tear_down()
         self._refusal = reason
 
+    @property
+    def spin_timeout(self) -> float:
+        """[s] that a turn of the executor may wait for something to do."""
+        return process.IDLE if self._listener is None else 0.0
+
+    def step(self) -> None:
+        """Take inputs and tick until the executor shall have a turn: after a tick, so that no input waits for it."""
+        begun = time.monotonic()
+        while self._listener is not None:
+            self._ticked = False
+            end = begun + 2.0 * TURN
+            until = end if self._metronome is None else min(self._metronome.deadline, end)
+            self._listener.wait(until - time.monotonic())
+            now = time.monotonic()
+            if self._metronome is not None and now >= self._metronome.deadline:
+                self._beat()
+            if now >= end or self._ticked and now >= begun + TURN:
+                return
+
     def _build(self) -> None:
         topics, settings = self._contract.topics, self._settings
         self._output = CommandOutput(
             self._contract, settings.command_interface, settings.velocity_timeout, self._publisher
         )
+        if not self.get_parameter("use_sim_time").value:  # else /clock is as urgent, and that is the executor's
+            self._listener = Listener(self)
         self._actions = self._publisher(Float64MultiArray, "~/action", RELIABLE)
         self._scoreboard = Scoreboard(self._pilot, self._publisher)
         self._human = Human(
@@ -144,7 +169,10 @@ class PolicyRunner(LifecycleNode):
         return publisher
 
     def _subscribe(self, kind: type, topic: str, receive: Any, qos: QoSProfile) -> None:
-        self._subscriptions_built.append(self.create_subscription(kind, topic, receive, qos))
+        if self._listener is not None:
+            self._listener.subscribe(kind, topic, receive, qos)
+        else:
+            self._subscriptions_built.append(self.create_subscription(kind, topic, receive, qos))
 
     def _stop(self, reason: str) -> None:
         """Timers and watchdog first, the halt last; tolerates a half-built node."""
@@ -161,12 +189,14 @@ class PolicyRunner(LifecycleNode):
         self._stop("shut down")
         if self._claims is not None:
             self._claims.close()
+        if self._listener is not None:
+            self._listener.close()
         for subscription in self._subscriptions_built:
             self.destroy_subscription(subscription)
         for publisher in self._publishers_built:
             self.destroy_publisher(publisher)
         self._subscriptions_built, self._publishers_built = [], []
-        self._pilot = self._contract = self._claims = None
+        self._pilot = self._contract = self._claims = self._listener = None
 
     def _on_message(self, role: str, message: Any) -> None:
         try:
@@ -236,11 +266,10 @@ class PolicyRunner(LifecycleNode):
         self._pilot.halt(reason, time.monotonic())
 
     def _beat(self) -> None:
-        """Tick with the joint state that just arrived, or because none did in time; then wait for the next."""
+        """Tick with the joint state that just arrived, or because none did in time."""
         self._metronome.ticked(time.monotonic())
         self._tick()
-        self._timer.timer_period_ns = max(1, round((self._metronome.deadline - time.monotonic()) * 1e9))
-        self._timer.reset()
+        self._ticked = True
 
     def _tick(self) -> None:
         try:

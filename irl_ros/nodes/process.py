@@ -19,13 +19,16 @@ from irl_ros.contract import ContractError
 from irl_ros.nodes.parameters import ParameterError
 
 USAGE_ERROR = 2
+IDLE = 0.05
+"""[s] between two looks at whether a signal came."""
 
 
 def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = ()) -> int:
     """Spin `factory()` until SIGINT, SIGTERM, SIGHUP or until its `done` is true; returns its `exit_code` (default 0).
 
     The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context, also when a
-    callback raised: what moves must be halted) and `step()` (called between spins: work that must not wait for a callback).
+    callback raised: what moves must be halted), `step()` (called between spins: work that must not wait for a callback)
+    and `spin_timeout: float` (how long a spin may wait for a callback [s], :data:`IDLE` by default).
     """
     stopped = False
 
@@ -44,7 +47,7 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         step = getattr(node, "step", lambda: None)
         try:
             while not stopped and not getattr(node, "done", False):
-                executor.spin_once(timeout_sec=getattr(node, "spin_timeout", 0.05))
+                executor.spin_once(timeout_sec=getattr(node, "spin_timeout", IDLE))
                 step()
         finally:
             if hasattr(node, "shutdown") and rclpy.ok():
