@@ -239,6 +239,7 @@ def test_the_dataset_benchmark_writes_its_figures(monkeypatch, tmp_path):
     assert figures["process_mib"] > 10 and {"batch_1_peak_mib", "batch_3_peak_mib"} <= figures.keys()
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_the_scaling_benchmark_writes_its_figures(monkeypatch, tmp_path):
     pytest.importorskip("ray")

@@ -5,24 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irl_ros.control.metronome import WINDOW, Metronome
+from irl_ros.control.metronome import LATE, WINDOW, Metronome
 
 PERIOD = 0.01
 
 
-def ticks(arrivals: np.ndarray, until: float) -> tuple[np.ndarray, np.ndarray]:
-    """When a loop would tick, and how old the newest joint state is then [s]."""
+def ticks(
+    arrivals: np.ndarray, until: float, stall: tuple[float, float] = (0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """When a loop would tick, and how old the newest joint state is then [s]; nothing happens during `stall`, of what
+    came meanwhile the newest is found after it."""
     metronome, now, found, ages = Metronome(PERIOD, 0.0), 0.0, [], []
     queue, last = list(arrivals), -np.inf
+
+    def awake(moment: float) -> float:
+        return stall[1] if stall[0] < moment < stall[1] else moment
+
     while now < until:
-        if queue and queue[0] <= metronome.deadline:
-            now = last = queue.pop(0)
+        if queue and awake(queue[0]) <= awake(metronome.deadline):
+            while len(queue) > 1 and awake(queue[1]) == awake(queue[0]):
+                queue.pop(0)
+            last = queue.pop(0)
+            now = awake(last)
             if not metronome.arrived(now):
                 continue
         else:
-            now = max(metronome.deadline, now)
+            now = max(awake(metronome.deadline), now)
         found.append(now)
-        ages.append(now - last)
+        ages.append(now - awake(last))
         metronome.ticked(now)
     return np.array(found), np.array(ages)
 
@@ -59,3 +69,15 @@ def test_after_a_stall_it_does_not_hurry(late: float):
     metronome = Metronome(PERIOD, 0.0)
     metronome.ticked(PERIOD + late)
     assert metronome.deadline == pytest.approx(2 * PERIOD + late)
+
+
+@pytest.mark.parametrize("rate", [100.0, 200.0, 500.0])
+@pytest.mark.parametrize("late", [0.003, 0.005, 0.008, 0.012])
+@pytest.mark.parametrize("begin", [0.9951, 0.9999, 1.0001, 1.0051])
+def test_after_a_stall_it_is_soon_in_phase_again(rate: float, late: float, begin: float):
+    """Ticks that go by the timer act on joint states up to a period old."""
+    arrivals = np.arange(0.0, 3.0, 1.0 / rate)
+    found, ages = ticks(arrivals, 2.9, (begin, begin + late))
+    again = found > begin + late + 16 * PERIOD
+    assert ages[again].max() == 0.0
+    assert np.diff(found[found > 0.5]).min() > (1.0 - LATE) * PERIOD - 1e-9, "two close together"

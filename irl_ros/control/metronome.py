@@ -16,11 +16,16 @@ for."""
 LATE = 0.25
 """Share of a period by which a tick may be late and the next still be due when it was."""
 SLEW = 0.02
-"""Share of a period by which the phase moves in one tick; the most by which ticks may be too fast, or too slow."""
+"""Share of a period by which the phase moves in one tick; the most by which ticks may be too fast."""
+FALL_BACK = 0.1
+"""The same where no joint state is near, towards later ticks: after a stall they are soon in phase again, and slow ones
+are no danger."""
 FIT = 0.02
 """How near to a whole number of intervals a period must be, as a share of an interval."""
 MEAN_OVER = 32
 """Periods over which intervals are averaged: jitter must stay well below FIT, and a stall soon be forgotten."""
+TYPICAL_OF = 9
+"""Last gaps between joint states, whose median tells how many were missed in a longer one."""
 MOST = 5
 """Joint states per period beyond which the newest is new enough whatever the phase."""
 
@@ -31,7 +36,9 @@ class Metronome:
     def __init__(self, period: float, now: float):
         """`period` [s]; the first tick is due one period from `now`."""
         self._period, self._due = period, now + period
-        self._arrivals: deque[float] = deque([-math.inf])
+        self._gaps: deque[float] = deque(maxlen=TYPICAL_OF)
+        self._arrivals: deque[tuple[float, int]] = deque([(-math.inf, 0)])
+        """When joint states came, and how many had been sent by then, those missed included."""
 
     @property
     def deadline(self) -> float:
@@ -41,18 +48,29 @@ class Metronome:
     @property
     def _fits(self) -> bool:
         """Whether ticks can be in phase with the joint states."""
-        spanned = self._arrivals[-1] - self._arrivals[0]
-        if not spanned > 0.0:
+        if not self._interval > 0.0:
             return False
-        intervals = self._period * (len(self._arrivals) - 1) / spanned
+        intervals = self._period / self._interval
         return 1.0 - FIT < intervals < MOST + FIT and abs(intervals - round(intervals)) < FIT
+
+    @property
+    def _interval(self) -> float:
+        """Mean time between joint states [s]; 0 while there are too few."""
+        (first, before), (last, by_now) = self._arrivals[0], self._arrivals[-1]
+        return (last - first) / max(by_now - before, 1)
 
     def arrived(self, now: float) -> bool:
         """A joint state came at `now`: whether to tick with it."""
-        if now - self._arrivals[-1] > 2.0 * self._period:  # it had stopped
+        last, count = self._arrivals[-1]
+        gap = now - last
+        if gap > 2.0 * self._period:  # it had stopped
+            self._gaps.clear()
             self._arrivals.clear()
-        self._arrivals.append(now)
-        while now - self._arrivals[0] > MEAN_OVER * self._period:
+        elif gap > 0.0:
+            self._gaps.append(gap)
+            count += round(gap / sorted(self._gaps)[len(self._gaps) // 2])
+        self._arrivals.append((now, count))
+        while now - self._arrivals[0][0] > MEAN_OVER * self._period:
             self._arrivals.popleft()
         return self._fits and abs(now - self._due) <= WINDOW * self._period
 
@@ -61,6 +79,13 @@ class Metronome:
         if abs(now - self._due) > LATE * self._period:  # two ticks close together would be a jump
             self._due = now
         if self._fits:
-            early = self._due - self._arrivals[-1]
-            self._due -= min(max(early, -SLEW * self._period), SLEW * self._period)
+            self._due -= self._correction()
         self._due += self._period
+
+    def _correction(self) -> float:
+        """How much earlier the tick should have been due [s], as far as the phase may move at once."""
+        since = (self._due - self._arrivals[-1][0]) % self._interval
+        if since > LATE * self._interval:  # nearer, in ticks, to the next one
+            since -= self._interval
+        slower = SLEW if since >= -WINDOW * self._period else FALL_BACK
+        return min(max(since, -slower * self._period), SLEW * self._period)
