@@ -124,7 +124,7 @@ class Contract:
         arm = {"joint_states": self.robot.joint_states, "command": self.robot.command}
         return {**arm, **gripper, **dict(self.task.topics), **dict(self.task.recorded)}
 
-    @property
+    @cached_property
     def state_joint_names(self) -> tuple[str, ...]:
         """Joints that must be found in a joint state: the arm's, and the gripper's where the task needs it."""
         gripper = self.robot.gripper.joint_names if self.needs_gripper else ()
