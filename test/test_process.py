@@ -51,3 +51,40 @@ def test_a_signal_ends_it_in_order(number: int):
             assert child.wait() == 0 and "halted" in child.output and time.monotonic() - started < 10.0
         finally:
             child.stop()
+
+
+READY = """
+import sys, time
+from rclpy.node import Node
+from irl_ros.nodes import process
+
+class Busy(Node):
+    spin_timeout, callbacks_per_spin, done = 0.0, int(sys.argv[1]), False
+
+    def __init__(self):
+        super().__init__("busy")
+        self.ran = 0
+        for _ in range(3):
+            self.create_timer(0.001, self.tick)
+        time.sleep(0.01)  # all are due
+
+    def tick(self):
+        self.ran += 1
+
+    def step(self):
+        if self.ran:
+            print(self.ran, flush=True)
+            self.done = True
+        time.sleep(0.05)
+
+sys.exit(process.run(Busy))
+"""
+
+
+@pytest.mark.parametrize("most, ran", [(1, 1), (2, 2), (4, 3)])
+def test_one_spin_runs_as_many_callbacks_as_the_node_says(most: int, ran: int):
+    with dds.domain() as domain:
+        done = subprocess.run(
+            [sys.executable, "-c", READY, str(most)], env=dds.environment(domain), capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0 and int(done.stdout) == ran, done.stderr

@@ -24,6 +24,8 @@ FIT = 0.02
 """How near to a whole number of intervals a period must be, as a share of an interval."""
 MEAN_OVER = 32
 """Periods over which intervals are averaged: jitter must stay well below FIT, and a stall soon be forgotten."""
+STOPPED = 3.5
+"""Periods without a joint state after which the ones before tell nothing any more: two may be missed, and their jitter."""
 TYPICAL_OF = 9
 """Last gaps between joint states, whose median tells how many were missed in a longer one."""
 MOST = 5
@@ -63,7 +65,7 @@ class Metronome:
         """A joint state came at `now`: whether to tick with it."""
         last, count = self._arrivals[-1]
         gap = now - last
-        if gap > 2.0 * self._period:  # it had stopped
+        if gap > STOPPED * self._period:
             self._gaps.clear()
             self._arrivals.clear()
         elif gap > 0.0:

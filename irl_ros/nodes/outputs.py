@@ -37,6 +37,8 @@ RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 QUIET = PublisherEventCallbacks(use_default_callbacks=False)
 """The executor asks each event callback whenever it wakes, before it hands on a joint state. A subscriber whose QoS does
 not fit is told so on its own side."""
+LONGEST = 1.5
+"""Control periods between two commands, where the second waits for a joint state that is late."""
 ACKNOWLEDGE = Duration(seconds=0.3)  # how long a halt waits for its receivers on the way down
 
 
@@ -54,10 +56,10 @@ class CommandOutput:
         make_publisher: Callable[[type, str, QoSProfile], Any],
     ):
         self._contract, self._interface = contract, interface
-        if interface == GROUP_VELOCITY and velocity_timeout <= contract.task.period:
+        if interface == GROUP_VELOCITY and velocity_timeout <= LONGEST * contract.task.period:
             raise ContractError(
                 f"parameter velocity_timeout: a driver that stops after {velocity_timeout:g} s would stop between two "
-                f"commands; it must be above the control period of {contract.task.period:g} s"
+                f"commands; it must be above {LONGEST:g} control periods of {contract.task.period:g} s"
             )
         self._commands = make_publisher(*self._channel(), RELIABLE)
         self._trajectory = JointTrajectory()

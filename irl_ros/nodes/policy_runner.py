@@ -45,6 +45,8 @@ from irl_ros.nodes.watchdog import Watchdog
 MARKER_PERIOD = 0.2  # [s]
 TURN = 0.01
 """[s] at least between two turns of the executor, twice that at most: services, reports and signals wait so long."""
+CALLBACKS = 4
+"""The most that one turn runs: a disable must not queue behind what is only told."""
 
 
 class PolicyRunner(LifecycleNode):
@@ -85,7 +87,7 @@ class PolicyRunner(LifecycleNode):
         """Listen and score; commands wait for `~/enable`."""
         self._monitor = Monitor()
         period = self._contract.task.period
-        if self.get_parameter("use_sim_time").value:  # whose clock jumps from tick to tick: no phase to speak of
+        if self._listener is None:  # simulated time, whose clock jumps from tick to tick: no phase to speak of
             self._timer = self.create_timer(period, self._tick)
         else:
             self._metronome = Metronome(period, time.monotonic())
@@ -129,8 +131,14 @@ class PolicyRunner(LifecycleNode):
         """[s] that a turn of the executor may wait for something to do."""
         return process.IDLE if self._listener is None else 0.0
 
+    @property
+    def callbacks_per_spin(self) -> int:
+        """With simulated time every spin is followed by the next at once."""
+        return 1 if self._listener is None else CALLBACKS
+
     def step(self) -> None:
-        """Take inputs and tick until the executor shall have a turn: after a tick, so that no input waits for it."""
+        """Take inputs and tick until the executor shall have a turn: after a tick where one comes by then, so that the
+        next does not wait for it."""
         begun = time.monotonic()
         while self._listener is not None:
             self._ticked = False

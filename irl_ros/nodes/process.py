@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor, TimeoutException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -27,8 +27,9 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
     """Spin `factory()` until SIGINT, SIGTERM, SIGHUP or until its `done` is true; returns its `exit_code` (default 0).
 
     The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context, also when a
-    callback raised: what moves must be halted), `step()` (called between spins: work that must not wait for a callback)
-    and `spin_timeout: float` (how long a spin may wait for a callback [s], :data:`IDLE` by default).
+    callback raised: what moves must be halted), `step()` (called between spins: work that must not wait for a callback),
+    `spin_timeout: float` (how long a spin may wait for a callback [s], :data:`IDLE` by default) and
+    `callbacks_per_spin: int` (the most that one spin runs of those that are ready, one by default).
     """
     stopped = False
 
@@ -47,7 +48,7 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         step = getattr(node, "step", lambda: None)
         try:
             while not stopped and not getattr(node, "done", False):
-                executor.spin_once(timeout_sec=getattr(node, "spin_timeout", IDLE))
+                _spin(executor, getattr(node, "spin_timeout", IDLE), getattr(node, "callbacks_per_spin", 1))
                 step()
         finally:
             if hasattr(node, "shutdown") and rclpy.ok():
@@ -63,3 +64,15 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _spin(executor: SingleThreadedExecutor, timeout: float, most: int) -> None:
+    """Run `most` callbacks, or as many as are ready; wait up to `timeout` [s] for the first."""
+    for timeout in (timeout, *[0.0] * (most - 1)):
+        try:
+            handler, *_ = executor.wait_for_ready_callbacks(timeout)
+        except (TimeoutException, ShutdownException):
+            return
+        handler()
+        if (error := handler.exception()) is not None:
+            raise error
