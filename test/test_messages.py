@@ -207,3 +207,11 @@ def test_a_group_interface_refuses_a_topic_that_by_its_name_takes_the_other(inte
     with pytest.raises(ContractError, match=f"{interface} on the robot's own topic {topic}.*takes {other} commands"):
         CommandOutput(contract, interface, 1.0, lambda *_: None)
     CommandOutput(reach, interface, 1.0, lambda *_: None)
+
+
+def test_a_velocity_driver_must_outlast_the_longest_time_between_two_commands():
+    contract = Contract.load("panda", "reach")
+    period = contract.task.period
+    with pytest.raises(ContractError, match="above 1.5 control periods of 0.05 s"):
+        CommandOutput(contract, messages.GROUP_VELOCITY, 1.4 * period, lambda *_: None)
+    CommandOutput(contract, messages.GROUP_VELOCITY, 1.6 * period, lambda *_: None)
