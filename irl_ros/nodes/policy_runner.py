@@ -133,16 +133,18 @@ class PolicyRunner(LifecycleNode):
 
     @property
     def callbacks_per_spin(self) -> int:
-        """With simulated time every spin is followed by the next at once."""
+        """One where nothing else waits: the next spin follows at once."""
         return 1 if self._listener is None else CALLBACKS
 
     def step(self) -> None:
         """Take inputs and tick until the executor shall have a turn: after a tick where one comes by then, so that the
         next does not wait for it."""
+        if self._listener is None:
+            return
         begun = time.monotonic()
-        while self._listener is not None:
+        end = begun + 2.0 * TURN
+        while True:
             self._ticked = False
-            end = begun + 2.0 * TURN
             until = end if self._metronome is None else min(self._metronome.deadline, end)
             self._listener.wait(until - time.monotonic())
             now = time.monotonic()
