@@ -34,6 +34,7 @@ from runners import (
     get_moving,
     moving,
     runner,
+    spin,
     state,
 )
 from sensor_msgs.msg import JointState
@@ -143,8 +144,7 @@ def test_the_reward_is_that_of_the_executed_action(checkpoint: Path):
         rewards = client.collect(Float64, "policy_runner/reward")
         received = Received(client)
         activate(client)
-        refusal = enable(client)
-        assert not refusal.success and "nothing received on joint_states" in refusal.message
+        client.wait(lambda: "nothing received on joint_states" in enable(client).message, "a refusal: no inputs")
         goals = client.publisher(PoseStamped, "goal_pose", dds.LATCHED)
         goals.publish(messages.fill_pose(PoseStamped(), goal, ROBOT.base_frame, 1.0))
         with standing_arm(client, home):
@@ -157,6 +157,28 @@ def test_the_reward_is_that_of_the_executed_action(checkpoint: Path):
             client.wait(lambda: received.halted, "the halt")
             client.wait(lambda: "test_client" in enable(client).message, "the refusal of a second publisher")
             assert "has another publisher" in enable(client).message
+
+
+def test_nothing_is_commanded_where_nobody_listens(checkpoint: Path):
+    """A controller that is loaded later must not find a policy under way."""
+    with dds.domain() as domain, runner(domain, checkpoint) as process, dds.client(domain) as client:
+        actions = client.collect(Float64MultiArray, "policy_runner/action")
+        reports = client.collect(DiagnosticArray, "/diagnostics")
+        activate(client)
+        assert f"/{COMMAND}: nobody listens on it" in enable(client).message
+        listener = client.node.create_subscription(JointTrajectory, COMMAND, lambda _: None, dds.COMMAND)
+        goals = client.publisher(PoseStamped, "goal_pose", dds.LATCHED)
+        goals.publish(messages.fill_pose(PoseStamped(), np.array([0.5, 0.1, 0.4]), ROBOT.base_frame, 1.0))
+        with standing_arm(client, np.array(ROBOT.home)):
+            client.wait(lambda: enable(client).success and actions, "commands, once somebody listens")
+            client.node.destroy_subscription(listener)
+            client.wait(lambda: "nobody listens" in statuses(reports).get("gate", ""), "the halt")
+            sent = len(actions)
+            refusal = enable(client)
+            assert not refusal.success and "nobody listens" in refusal.message
+            spin(client, 5 * PERIOD)
+            assert len(actions) == sent
+            assert process.stop() == 0
 
 
 @contextlib.contextmanager

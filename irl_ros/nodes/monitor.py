@@ -105,7 +105,7 @@ class Monitor:
 
 
 def gate_status(pilot: Pilot, obstacle: str | None, dry: bool, **values: str) -> DiagnosticStatus:
-    """The line about the gate; `obstacle` is why another publisher keeps it from being enabled."""
+    """The line about the gate; `obstacle` is what on the command topic keeps it from being enabled."""
     state, reason = pilot.gate.state, pilot.gate.reason
     level = ERROR if state is GateState.HALTED else WARN if obstacle else OK
     led = " by a human" if pilot.gate.armed and pilot.taken_over else ""

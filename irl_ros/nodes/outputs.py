@@ -80,6 +80,13 @@ class CommandOutput:
         """Resolved name of the topic that commands go to."""
         return self._commands.topic_name
 
+    def unheard(self) -> str | None:
+        """Why commands would go nowhere: a controller that is loaded later would find a policy under way. None when
+        somebody listens, and for a dry run."""
+        if self.dry or self._commands.get_subscription_count():
+            return None
+        return "nobody listens on it; is the arm's controller loaded (ros2 control list_controllers)?"
+
     def send(self, result: Command | Halt, measured: np.ndarray) -> None:
         """Publish a command or a halt; `measured` is the arm's pose [rad], shape (n_joints,)."""
         self._commands.publish(self._message(result, measured))

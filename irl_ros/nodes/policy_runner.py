@@ -266,7 +266,7 @@ class PolicyRunner(LifecycleNode):
             self._pilot.disable("disabled", time.monotonic())
 
     def _obstacle(self) -> str | None:
-        return None if self._claims is None else self._claims.obstacle()
+        return (self._claims and self._claims.obstacle()) or self._output.unheard()
 
     def _claim(self) -> None:
         if self._claims is not None:
@@ -324,6 +324,8 @@ class PolicyRunner(LifecycleNode):
         if self._pilot is None:
             self._diagnose(model_status(diagnostics.ERROR, self._refusal, checkpoint=self._settings.checkpoint))
             return
+        if self._pilot.gate.armed and (reason := self._output.unheard()):
+            self._halt(f"{self._output.topic}: {reason}")
         self._claim()
         lines = self._monitor.statuses(self._pilot, self._watchdog is not None)
         self._diagnose(*lines, self._gate_status(self._obstacle()), self._model_status())
