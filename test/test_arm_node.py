@@ -10,6 +10,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 import dds
+from runners import keep
 from irl_ros import messages
 from irl_ros.contract import Contract
 from irl_ros.motion import joint_target, target_trajectory
@@ -203,7 +204,8 @@ def test_env_and_topics_give_the_same_joint_path():
     A command is late by the tick at which it was sent (measured), and by up to two ticks of /clock until the physics
     takes it up, at a fifth of real time so that the messages' own way is short beside a tick. Then 2 mrad for physics:
     the arm sags differently where trajectories start at another step. Seen: no difference where every command came
-    within its tick, 8.5 mrad at real time, where some came one tick late.
+    within its tick, 8.5 mrad at real time, where some came one tick late. An arm that the machine stalls makes up for
+    it in one go, before it hears anything: then once more.
     """
     rng = np.random.default_rng(0)
     actions = np.clip(np.cumsum(rng.normal(0, 0.4, (20, 7)), axis=0), -1, 1)
@@ -216,21 +218,26 @@ def test_env_and_topics_give_the_same_joint_path():
     env.close()
     with dds.domain() as domain, dds.process("irl_ros_sim.arm_node", domain, real_time_factor=0.2) as process:
         with dds.client(domain) as client:
-            driven, late = drive(Robot(client, process), actions, seed=11)
+            robot = Robot(client, process)
+            for _ in range(3):
+                driven, late, gap = drive(robot, actions, seed=11)
+                if gap < 2 * BLOCK / 0.2:
+                    break
     error = np.abs(driven - np.array(path))[1:].max()
     assert np.ptp(path, axis=0).max() > 0.5, "the actions move the arm"
     tolerance = CONTRACT.task.max_speed * (late + 2 * BLOCK) + 0.002
-    print(f"largest difference {error:.6f} rad, tolerance {tolerance:.4f} rad, commands up to {late * 1e3:.1f} ms late")
+    print(f"off by {error:.6f} of {tolerance:.4f} rad, commands {late * 1e3:.1f} ms late, a tick after {gap:.3f} s")
     assert error < tolerance
 
 
-def drive(robot: Robot, actions: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Send `actions` over the topic, one every 50 ms of sim time; returns the joint path at these times and how late
-    a command was sent at most [s], as far as /clock shows."""
+def drive(robot: Robot, actions: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
+    """Send `actions` over the topic, one every 50 ms of sim time; returns the joint path at these times, how late a
+    command was sent at most [s of sim time], as far as /clock shows, and the longest time between two ticks [s]."""
     target = messages.joint_state(robot.at(robot.reset(seed)), NAMES)[0]
     start = robot.now() + 2 * BLOCK
     robot.client.wait(lambda: robot.now() >= start - 1e-6, "the start")
-    start, late = robot.now(), 0.0
+    start, late, sent = robot.now(), 0.0, []
+    keep(robot.client, Clock, "/clock", dds.RELIABLE, sent)
     for k, action in enumerate(actions):
         due = start + k * CONTRACT.task.period
         robot.client.wait(lambda: robot.now() >= due - 1e-6, f"tick {k}")
@@ -241,7 +248,8 @@ def drive(robot: Robot, actions: np.ndarray, seed: int) -> tuple[np.ndarray, flo
     stamps = np.array([seconds(m) for m in robot.states])
     poses = np.array([messages.joint_state(m, NAMES)[0] for m in robot.states])
     ticks = start + CONTRACT.task.period * np.arange(len(actions) + 1)
-    return np.stack([np.interp(ticks, stamps, joint) for joint in poses.T], axis=1), late
+    gap = float(np.diff([t for t, _ in sent]).max())
+    return np.stack([np.interp(ticks, stamps, joint) for joint in poses.T], axis=1), late, gap
 
 
 def test_wrong_parameters_end_it_with_a_reason():

@@ -19,6 +19,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from irl_ros import messages
+from irl_ros.contract import share_directory
 from irl_ros.nodes.claims import Claim, obstacle
 
 NAMES = ("first", "cell/second")
@@ -30,14 +31,10 @@ TURN = 0.005
 """[s] of wall time after which the simulated arm looks for commands again, be it catching up after a stall."""
 ARRIVAL = 3 / 120
 """[s] from a joint state to a command sent after it that the arm has taken up: two blocks between them, one block."""
-SHORT_LEASE = """<?xml version="1.0" encoding="UTF-8" ?>
-<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
-  <participant profile_name="short_lease" is_default_profile="true"><rtps><builtin><discovery_config>
-    <leaseDuration><sec>5</sec></leaseDuration>
-    <leaseAnnouncement><sec>1</sec></leaseAnnouncement>
-  </discovery_config></builtin></rtps></participant>
-</profiles>
-"""
+SHORT_LEASE = """<discovery_config>
+  <leaseDuration><sec>5</sec></leaseDuration>
+  <leaseAnnouncement><sec>1</sec></leaseAnnouncement>
+</discovery_config>"""
 """Of a runner that will be killed: DDS forgets it after five seconds, not after twenty."""
 
 
@@ -65,15 +62,17 @@ class Claims:
 
 @contextlib.contextmanager
 def two_runners(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple]:
+    own = (share_directory() / "config" / "dds" / "this_machine.xml").read_text()
     profile = tmp_path / "short_lease.xml"
-    profile.write_text(SHORT_LEASE)
+    profile.write_text(own.replace("<builtin>", f"<builtin>{SHORT_LEASE}"))
     with contextlib.ExitStack() as stack:
         domain = stack.enter_context(dds.domain())
         stack.enter_context(dds.process("irl_ros_sim.arm_node", domain, robot="panda"))
-        monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
         names = {"first": {"__node": "first"}, "cell/second": {"__node": "second", "__ns": "/cell", **ROOT}}
-        processes = {n: stack.enter_context(runner(domain, checkpoint, names[n])) for n in NAMES}
-        monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
+        with monkeypatch.context() as patch:  # what a runner sets for itself, else its death would stall the others
+            patch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+            patch.setitem(dds.LOOPBACK, "ROS_AUTOMATIC_DISCOVERY_RANGE", "SYSTEM_DEFAULT")
+            processes = {n: stack.enter_context(runner(domain, checkpoint, names[n])) for n in NAMES}
         yield processes, stack.enter_context(dds.client(domain))
 
 
