@@ -89,7 +89,9 @@ def test_it_drives_the_arm_and_tells_the_learned_reward(checkpoint: Path):
             sent = len(received.commands)
             assert change(client, Transition.TRANSITION_DEACTIVATE) and change(client, Transition.TRANSITION_CLEANUP)
             assert state(client) == State.PRIMARY_STATE_UNCONFIGURED and len(received.commands) == sent
-            activate(client)  # a second life
+            assert change(client, Transition.TRANSITION_CONFIGURE)  # a second life
+            client.set_parameter("policy_runner", "use_sim_time", False)  # too late to wait for inputs another way
+            assert change(client, Transition.TRANSITION_ACTIVATE)
             get_moving(client, received)
             assert change(client, Transition.TRANSITION_DEACTIVATE)
             client.wait(lambda: received.halted, "the halt on deactivate")
