@@ -49,7 +49,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish() -> None:
     """Remove the shared memory of processes that tests have killed: Fast DDS leaves half a MiB of each for good.
 
-    A living process holds the lock of its segment; one that has just made it may not hold it yet.
+    A living process holds the lock of its segment; one that has just made it may not hold it yet. (`fastdds shm clean`
+    does the same, where psutil is installed.)
     """
     old = time.time() - 60.0
     for lock in Path("/dev/shm").glob(f"fastdds_{16 * '[0-9a-f]'}_el"):
