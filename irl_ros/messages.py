@@ -7,6 +7,7 @@ message that cannot be used: what is not a finite number, or not about our joint
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,8 @@ from irl_ros.motion import JointTrajectory
 
 NANOSECONDS = 1_000_000_000
 UNIT_TOLERANCE = 1e-3
+MAX_SHOWN, MAX_SHOWN_NAME = 5, 100
+"""Number of names, and of characters of each, that a message about them shows."""
 JOINT_TRAJECTORY, GROUP_POSITION, GROUP_VELOCITY, DRY_RUN = COMMAND_INTERFACES = (
     "joint_trajectory",
     "joint_group_position",
@@ -25,8 +28,6 @@ JOINT_TRAJECTORY, GROUP_POSITION, GROUP_VELOCITY, DRY_RUN = COMMAND_INTERFACES =
     "none",
 )
 """What a robot's arm controller takes; none: nothing is sent to it."""
-DRIFT_TIME = 0.5
-"""[s] Time constant in which a velocity command makes up for the distance from its target."""
 
 
 class MessageError(ValueError):
@@ -187,34 +188,26 @@ def fill_joint_group(msg: Any, values: np.ndarray) -> Any:
     return msg
 
 
-def fill_group_velocity(
-    msg: Any, trajectory: JointTrajectory, measured: np.ndarray, velocity_limit: Sequence[float]
-) -> Any:
-    """Write a Float64MultiArray for a forward velocity controller; returns `msg`.
-
-    The velocity of the trajectory's first point [rad/s], and towards where that motion should be by now from the
-    `measured` pose [rad], shape (n,): a velocity alone would drift away from its targets. Never above
-    `velocity_limit`. A halt is no such motion: send zeros.
-    """
-    velocity = trajectory.velocities[0]
-    error = trajectory.positions[0] - velocity * trajectory.times[0] - measured
-    limit = np.asarray(velocity_limit)
-    return fill_joint_group(msg, np.clip(velocity + error / DRIFT_TIME, -limit, limit))
-
-
 @lru_cache(maxsize=64)
 def _indices(given: tuple[str, ...], wanted: tuple[str, ...], what: str, exact: bool) -> tuple[int, ...]:
     """Where in `given` each of `wanted` is; kept, since a sender names its joints in the same order each time."""
-    if len(set(given)) != len(given):
-        twice = sorted({n for n in given if given.count(n) > 1})
-        raise MessageError(f"{what}: it names {', '.join(twice)} more than once")
-    missing = [n for n in wanted if n not in given]
-    foreign = [n for n in given if n not in wanted] if exact else []
+    index = dict(zip(given, range(len(given))))
+    if len(index) != len(given):
+        twice = [name for name, count in Counter(given).items() if count > 1]
+        raise MessageError(f"{what}: it names {_listed(twice)} more than once")
+    missing = [n for n in wanted if n not in index]
+    foreign = [n for n in given if n not in set(wanted)] if exact else []
     if missing or foreign:
-        problems = [f"it lacks {', '.join(missing)}"] * bool(missing)
-        problems += [f"it names {', '.join(foreign)}, which this arm has not"] * bool(foreign)
+        problems = [f"it lacks {_listed(missing)}"] * bool(missing)
+        problems += [f"it names {_listed(foreign)}, which this arm has not"] * bool(foreign)
         raise MessageError(f"{what}: {' and '.join(problems)}")
-    return tuple(given.index(n) for n in wanted)
+    return tuple(index[n] for n in wanted)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first few names, cut to a readable length, and how many more there are."""
+    shown = ", ".join(name if len(name) <= MAX_SHOWN_NAME else f"{name[:MAX_SHOWN_NAME]}…" for name in names[:MAX_SHOWN])
+    return shown if len(names) <= MAX_SHOWN else f"{shown} and {len(names) - MAX_SHOWN} others"
 
 
 def _joint_array(values: Sequence[float], index: Sequence[int], n: int, what: str) -> np.ndarray:

@@ -23,6 +23,8 @@ SAFETY = load_safety("panda")
 TIGHT = dataclasses.replace(SAFETY, box_lower=(0.45, -0.1, 0.35), box_upper=(0.65, 0.1, 0.55))
 """A box whose faces are a few periods away."""
 MEASURED_AGE = 0.1
+LIMIT_MARGIN = 0.1
+"""Distance beyond a position limit from which a pose is impossible [rad]."""
 MOMENT = 1e-3
 """[s] Points of a trajectory are at least so far apart."""
 
@@ -107,7 +109,12 @@ class Driver:
         finite = numbers and np.isfinite(event.action).all()
         size = self.contract.robot.n_joints if event.human else self.contract.action_size
         usable = finite and event.action.shape == (size,) and event.age <= MEASURED_AGE
-        return not usable or self.excess(self.measured) > BOX_TOLERANCE
+        return not usable or self.impossible() or self.excess(self.measured) > BOX_TOLERANCE
+
+    def impossible(self) -> bool:
+        """Return whether the measured pose is one that the arm cannot have."""
+        far = np.maximum(self.lower - self.measured, self.measured - self.upper)
+        return bool((far > LIMIT_MARGIN).any())
 
     def room(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the next target may lie by the limits of every joint."""
@@ -144,7 +151,7 @@ class Driver:
         """At the last stop, or short of it by as much as the arm is behind; no harder than the limits allow, at either
         of the last two commands' speeds."""
         rest, times, period = halt.trajectory.positions[-1], stopping_times(*halt.trajectory), self.contract.task.period
-        if not age <= MEASURED_AGE:
+        if not age <= MEASURED_AGE or self.impossible():
             np.testing.assert_array_equal(rest, self.stop)
             np.testing.assert_array_equal(halt.hold, self.target)
             assert (self.last_times < times).all() and (times <= period + self.last_times + MOMENT).all()
@@ -152,7 +159,7 @@ class Driver:
             assert (path >= np.minimum(self.target, rest) - EPS).all(), "past its stop"
             assert (path <= np.maximum(self.target, rest) + EPS).all(), "past its stop"
             return
-        np.testing.assert_array_equal(halt.hold, self.measured)
+        np.testing.assert_array_equal(halt.hold, np.clip(self.measured, self.lower, self.upper))
         stays = (rest == self.measured) & (len(halt.trajectory.times) > 1)  # where it is, held or pushed
         assert (times >= period).all() and (stays | (self.fastest / self.acceleration <= times + EPS)).all()
         whole, braking = self.stop - self.measured, self.fastest * (self.braking_times / 2 + age)

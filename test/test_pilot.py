@@ -28,7 +28,7 @@ def heard(*messages: tuple[float, float | None]) -> Inputs:
     """Inputs after joint states received at [s] with stamp [s]."""
     inputs = Inputs(CONTRACT)
     for k, (now, stamp) in enumerate(messages):
-        inputs.update("joint_states", {"joint_position": np.full(7, float(k))}, now, stamp)
+        inputs.update("joint_states", {"joint_position": HOME + 0.01 * k}, now, stamp)
     return inputs
 
 
@@ -37,7 +37,7 @@ def test_a_senders_clock_may_show_any_time(offset: float):
     inputs = heard(*((t, t + offset) for t in (10.0, 10.01, 10.02)))
     assert inputs.ages(10.05)["joint_states"] == pytest.approx(0.03) and inputs.fault(10.05) is None
     assert inputs.fault(11.0) is None  # stale by its age, and that is another fault
-    np.testing.assert_array_equal(inputs.joint_position, np.full(7, 2.0))
+    np.testing.assert_array_equal(inputs.joint_position, HOME + 0.02)
 
 
 def test_messages_whose_stamps_stand_still_bring_nothing_new():
@@ -45,7 +45,7 @@ def test_messages_whose_stamps_stand_still_bring_nothing_new():
     assert inputs.fault(10.1) is None
     assert inputs.ages(10.11)["joint_states"] == pytest.approx(0.11)
     assert inputs.fault(10.11) == "joint_states: its messages keep coming, but their stamps stand still"
-    np.testing.assert_array_equal(inputs.joint_position, np.zeros(7))
+    np.testing.assert_array_equal(inputs.joint_position, HOME)
     inputs.update("joint_states", JOINTS, 10.12, 5.001)
     assert inputs.fault(10.12) is None and inputs.ages(10.12)["joint_states"] == 0.0
 
@@ -57,7 +57,7 @@ def test_messages_without_a_stamp_of_their_own_stand_still():
 def test_a_clock_set_back_is_a_fault_until_it_has_run_forwards_for_max_age():
     inputs = heard((10.0, 50.0), (10.01, 45.0))
     assert inputs.fault(10.01).startswith("joint_states: its stamps run backwards: a clock was set back, or two nodes")
-    np.testing.assert_array_equal(inputs.joint_position, np.zeros(7))
+    np.testing.assert_array_equal(inputs.joint_position, HOME)
     for k in range(1, 12):
         inputs.update("joint_states", JOINTS, 10.01 + 0.01 * k, 45.0 + 0.01 * k)
         assert (inputs.fault(10.01 + 0.01 * k) is None) == (k > 10)

@@ -191,21 +191,22 @@ def test_nothing_is_commanded_where_nobody_listens(checkpoint: Path):
 
 @contextlib.contextmanager
 def standing_arm(client: dds.Client, position: np.ndarray) -> Iterator[None]:
-    """Joint states at 100 Hz, joints in another order, while the client spins."""
+    """Joint states at 100 Hz, joints in another order, with an encoder's last bit, while the client spins."""
     publisher = client.publisher(JointState, ROBOT.joint_states.name)
     order = np.random.default_rng(0).permutation(7)
     names = [ROBOT.joint_names[i] for i in order]
 
     def publish() -> None:
         now = time.monotonic()
-        publisher.publish(messages.fill_joint_state(JointState(), names, position[order], np.zeros(7), now))
+        reported = position[order] + 1e-9 * (now % 1.0)
+        publisher.publish(messages.fill_joint_state(JointState(), names, reported, np.zeros(7), now))
 
     timer = client.node.create_timer(0.01, publish)
     yield
     client.node.destroy_timer(timer)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_while_moving_halts_and_ends_cleanly(checkpoint: Path, number: int):
     with moving(checkpoint) as (_, process, client, received):
         asked = time.monotonic()

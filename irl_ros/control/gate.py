@@ -109,6 +109,11 @@ class Gate:
         return self.state is GateState.ARMED
 
     @property
+    def target(self) -> np.ndarray:
+        """Joint target of the last command [rad], shape (n_joints,)."""
+        return self._target.copy()
+
+    @property
     def speed(self) -> float:
         """Share of every step that is taken, in (0, 1]: 0.1 for a first run on metal. May change under way."""
         return self._speed
@@ -122,7 +127,7 @@ class Gate:
     def enable(self, measured: np.ndarray, ages: Mapping[str, float], opening: float | None = None) -> None:
         """Arm, with the target at the measured pose, at rest. Raises GateError, and stays as it was, on unusable input
         and where no command from this pose could keep every limit. `opening`: the gripper's [m], where it is known."""
-        fault = self._input_fault(measured, ages) or self._rest_fault(measured)
+        fault = self.stale(ages) or self._array_fault(measured) or self._rest_fault(measured)
         if fault:
             raise GateError(f"not enabled: {fault}")
         self._begin(measured, np.zeros_like(measured, dtype=np.float64))
@@ -208,7 +213,7 @@ class Gate:
             # Longer, and the way there from an arm that is at the target already would lead past the stop.
             times = np.minimum(np.array(self._step.times) + self._contract.task.period, 1.5 * np.array(self._step.times))
         self.state, self.reason = GateState.HALTED, reason
-        return Halt(halt_trajectory(start, rest, times), reason, np.array(hold, dtype=np.float64))
+        return Halt(halt_trajectory(start, rest, times), reason, self._limits.within(hold))
 
     def _braked(self, measured: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The last command's stop, or as far that way from the measured pose as each joint gets at full speed in its
@@ -269,6 +274,9 @@ class Gate:
         return self.stale(ages) or self._position_fault(measured)
 
     def _position_fault(self, measured: np.ndarray | None) -> str | None:
+        return self._array_fault(measured) or self._limits.impossible(measured)
+
+    def _array_fault(self, measured: np.ndarray | None) -> str | None:
         return array_fault("measured joint position", measured, self._contract.robot.n_joints)
 
     def _action_fault(self, action: np.ndarray) -> str | None:

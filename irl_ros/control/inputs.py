@@ -8,11 +8,12 @@ nothing new.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from irl_ros.contract import Contract
+from irl_ros.control.joint_state_check import JointStateCheck
 
 
 class Inputs:
@@ -20,10 +21,12 @@ class Inputs:
 
     Of topics that go stale, a message whose stamp stands still is not counted, so that its topic grows old; one whose
     stamp runs backwards makes its topic a fault until its stamps have run forwards for its max_age. Its quantities are
-    not taken: an older sample must not replace a newer one. A latched topic is exempt.
+    not taken: an older sample must not replace a newer one. A latched topic is exempt. A joint state that the arm cannot
+    have reached is a fault too, and not taken (:class:`~irl_ros.control.joint_state_check.JointStateCheck`).
     """
 
-    def __init__(self, contract: Contract):
+    def __init__(self, contract: Contract, may_jump: Callable[[], bool] = lambda: False):
+        """`may_jump`: see JointStateCheck."""
         self.roles = tuple(dict.fromkeys(("joint_states", *contract.sources)))
         self._topics = {role: contract.topics[role] for role in self.roles}
         self._received = {role: -math.inf for role in self.roles}
@@ -31,10 +34,23 @@ class Inputs:
         self._stamps: dict[str, float] = {}
         self._still: set[str] = set()
         self._measured: dict[str, np.ndarray] = {}
+        self.joint_states = JointStateCheck(contract, may_jump)
 
-    def update(self, role: str, quantities: Mapping[str, np.ndarray], now: float, stamp: float | None = None) -> None:
-        """Take what a message of topic `role` brought at `now`; `stamp` is its header's, in any unit."""
+    def update(
+        self,
+        role: str,
+        quantities: Mapping[str, np.ndarray],
+        now: float,
+        stamp: float | None = None,
+        publisher: bytes = b"",
+    ) -> None:
+        """Take what a message of topic `role` brought at `now`.
+
+        `stamp` is its header's [s of the sender's clock], `publisher` its sender's DDS identity.
+        """
         if stamp is not None and not self._topics[role].latched and not self._advances(role, stamp, now):
+            return
+        if role == "joint_states" and not self.joint_states.believe(quantities, now, stamp, publisher):
             return
         self._measured = {**self._measured, **quantities}
         self._received[role] = now
@@ -56,7 +72,14 @@ class Inputs:
                 return f"{topic.name}: its stamps run backwards: a clock was set back, or two nodes publish it"
             if role in self._still and now - self._received[role] > topic.max_age:
                 return f"{topic.name}: its messages keep coming, but their stamps stand still"
-        return None
+        return self.joint_states.fault(now)
+
+    def accept_new_pose(self) -> None:
+        """Take the pose after a jump, where the operator was asked and enables again."""
+        sample = self.joint_states.accept()
+        if sample is not None:
+            self._measured = {**self._measured, **sample.quantities}
+            self._received["joint_states"] = sample.received
 
     @property
     def complete(self) -> bool:

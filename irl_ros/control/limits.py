@@ -21,6 +21,8 @@ from irl_ros.contract import Contract, Safety
 from irl_ros.motion import JointTrajectory, halt_trajectory
 
 ROUNDING = 1e-9  # [rad]
+LIMIT_MARGIN = 0.1
+"""Distance beyond a position limit that an encoder may report [rad]."""
 UNLIMITED = 1e6
 """[rad] change of a change where a robot has no acceleration limit: finite, so that 0 times it is 0."""
 RESERVE = 0.5
@@ -213,6 +215,18 @@ class JointLimits:
     def range(self, joint: int) -> tuple[float, float]:
         """Lowest and highest position of a joint, without its margin."""
         return self._joints[joint].lower, self._joints[joint].upper
+
+    def within(self, position: np.ndarray) -> np.ndarray:
+        """Return the pose inside the position limits that is nearest to `position` [rad], shape (n_joints,)."""
+        limits = [(joint.lower, joint.upper) for joint in self._joints]
+        return np.array([_between(value, *limit) for value, limit in zip(position.tolist(), limits)])
+
+    def impossible(self, position: Sequence[float]) -> str | None:
+        """Return which joint is farther outside its limits than an encoder may report, None where none is."""
+        for name, value, joint in zip(self.names, position, self._joints):
+            if not joint.lower - LIMIT_MARGIN <= value <= joint.upper + LIMIT_MARGIN:
+                return f"{name} is at {value:.4g} rad, outside [{joint.lower}, {joint.upper}]"
+        return None
 
 
 def _cuts(wanted: float, lowers: Sequence[float], uppers: Sequence[float]) -> list[str]:

@@ -19,6 +19,7 @@ from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.gate import Command, Gate, GateError, Halt
 from irl_ros.control.inputs import Inputs
+from irl_ros.control.joint_state_check import FrozenJointCheck
 from irl_ros.kinematics import Kinematics
 
 Send = Callable[[Command | Halt], None]
@@ -58,6 +59,7 @@ class Pilot:
 
     `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
     `kinematics`: this robot's, for the gate, in place of those that came with the checkpoint.
+    `simulated`: the arm is one that is put elsewhere between episodes, which is no fault.
     `caution`: what to do about observations unlike the demonstrations; without it, nothing.
 
     While a human's commands come in (:meth:`takeover`) they are followed in place of the policy, through the same
@@ -75,10 +77,12 @@ class Pilot:
         caution: Caution | None = None,
         dry: bool = False,
         kinematics: Kinematics | None = None,
+        simulated: bool = False,
     ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
-        self.inputs = Inputs(controller.contract)
+        self.inputs = Inputs(controller.contract, lambda: simulated and not self.gate.armed)
         self.gate = Gate(controller.contract, kinematics or controller.kinematics, safety)
+        self._frozen = FrozenJointCheck(controller.contract, safety)
         self.safety = safety
         self._caution, self._dry, self._lock = caution, dry, threading.Lock()
         self._takeover_age = max(TAKEOVER_AGE, TAKEOVER_PERIODS * controller.contract.task.period)
@@ -92,13 +96,17 @@ class Pilot:
         """The policy's own last action (action_size,), whole and unlimited; None before one was computed."""
 
     def enable(self, now: float) -> None:
-        """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input."""
+        """Arm from the measured pose; motion starts with the next tick. Raises GateError on unusable input.
+
+        After a jump of the measured pose the first call says so and the second one accepts it.
+        """
         with self._lock:
             if self.gate.armed:
                 return
+            self.inputs.accept_new_pose()
             fault = self._input_fault(now) or self._motion_fault()
             if fault:
-                raise GateError(f"not enabled: {fault}")
+                raise GateError(f"not enabled: {fault}{self.inputs.joint_states.ask()}")
             opening = self.inputs.measured.get("gripper_opening")
             known = None if opening is None else float(opening[0])
             self._executed, self._return, self._ticked, self.step = None, 0.0, now, 0
@@ -106,12 +114,17 @@ class Pilot:
             self.taken_over = False
             if self._caution is not None:
                 self._caution.reset()
+            self._frozen.begin(self.inputs.joint_position, now)
             self.gate.enable(self.inputs.joint_position, self.inputs.ages(now), known)  # last: the watchdog looks on
 
     def _motion_fault(self) -> str | None:
-        """Which joint moves; in a dry run somebody else moves them."""
-        velocity = self.inputs.measured.get("joint_velocity")  # None before the first message, which is a fault too
-        if self._dry or velocity is None or np.abs(velocity).max() <= AT_REST:
+        """Return which joint moves, by its reported velocity or its positions. In a dry run somebody else moves them."""
+        reported = self.inputs.measured.get("joint_velocity")  # None before the first message, which is a fault too
+        if self._dry or reported is None:
+            return None
+        by_position = self.inputs.joint_states.speed()
+        velocity = np.where(np.abs(by_position) > np.abs(reported), by_position, reported)
+        if np.abs(velocity).max() <= AT_REST:
             return None
         fastest = int(np.abs(velocity).argmax())
         name = self.controller.contract.robot.joint_names[fastest]
@@ -120,7 +133,7 @@ class Pilot:
     def disable(self, reason: str, now: float) -> bool:
         """Disarm, with a halt if the arm was under way; True when a halt was sent."""
         with self._lock:
-            halt = self.gate.disable(reason, self.inputs.joint_position, self.inputs.ages(now))
+            halt = self.gate.disable(reason, self.inputs.joint_position, self._ages(now))
             if halt is not None:
                 self._send(halt)
             return halt is not None
@@ -130,7 +143,7 @@ class Pilot:
         with self._lock:
             if not self.gate.armed:
                 return False
-            self._send(self.gate.halt(reason, self.inputs.joint_position, self.inputs.ages(now)))
+            self._send(self.gate.halt(reason, self.inputs.joint_position, self._ages(now)))
             return True
 
     def takeover(self, target: np.ndarray, now: float, opening: float | None = None) -> None:
@@ -197,10 +210,12 @@ class Pilot:
     def _result(self, wanted: np.ndarray | Wish | None, pace: float, now: float) -> Command | Halt:
         """What the gate makes of an action or of a human's wish; of a human who let go, a halt."""
         measured, ages = self.inputs.joint_position, self.inputs.ages(now)
+        if not self._dry:  # else somebody else moves the arm
+            self._frozen.update(measured, self.gate.target, now)
         let_go = LET_GO if self.taken_over and wanted is None else None
-        fault = let_go or self.inputs.fault(now) or (self._caution.fault() if self._caution is not None else None)
+        fault = let_go or self._measurement_fault(now) or (self._caution.fault() if self._caution is not None else None)
         if fault:
-            return self.gate.halt(fault, measured, ages)
+            return self.gate.halt(fault, measured, self._ages(now))
         if isinstance(wanted, Wish):
             self.taken_over = True
             return self.gate.forward(wanted.target, measured, ages, wanted.opening)
@@ -217,4 +232,12 @@ class Pilot:
         return wish if wish is not None and now - wish.received <= self._takeover_age else None
 
     def _input_fault(self, now: float) -> str | None:
-        return self.inputs.fault(now) or self.gate.stale(self.inputs.ages(now))
+        return self._measurement_fault(now) or self.gate.stale(self.inputs.ages(now))
+
+    def _measurement_fault(self, now: float) -> str | None:
+        return self.inputs.fault(now) or self._frozen.fault(self.inputs.joint_position)
+
+    def _ages(self, now: float) -> dict[str, float]:
+        """Return the ages that a halt goes by: the pose of a frozen joint is unknown."""
+        ages = self.inputs.ages(now)
+        return {**ages, "joint_states": math.inf} if self._frozen.fault(self.inputs.joint_position) else ages

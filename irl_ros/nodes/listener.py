@@ -6,6 +6,7 @@ At each turn rclpy's executor asks for everything that a node has, which takes 0
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,29 +29,45 @@ class Listener:
 
     def __init__(self, node: Node):
         self._node, self._group = node, _Events()
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[tuple[Subscription, int]] = []
+        """Each with the number of arguments that its callback takes."""
         self._ready = None
 
-    def subscribe(self, kind: type, topic: str, receive: Callable[[Any], None], qos: QoSProfile) -> None:
+    def subscribe(self, kind: type, topic: str, receive: Callable[..., None], qos: QoSProfile) -> None:
+        """Subscribe with a callback that takes the message, or the message and its information as rclpy's may."""
         subscription = self._node.create_subscription(kind, topic, receive, qos, callback_group=self._group)
-        self._subscriptions.append(subscription)
+        self._subscriptions.append((subscription, _n_arguments(receive)))
         count = len(self._subscriptions)
         self._ready = rclpy_implementation.WaitSet(count, 0, 0, 0, 0, 0, self._node.context.handle)
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
+        for subscription, _ in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
     def wait(self, seconds: float) -> None:
         """Return once something came and was handed on, of each topic one message at most, or after `seconds`."""
         self._ready.clear_entities()
-        for subscription in self._subscriptions:
+        for subscription, _ in self._subscriptions:
             self._ready.add_subscription(subscription.handle)
         self._ready.wait(max(0, round(seconds * 1e9)))  # below zero it would wait for ever
         ready = self._ready.get_ready_entities("subscription")
-        for subscription in self._subscriptions:
+        for subscription, arguments in self._subscriptions:
             if subscription.handle.pointer in ready:
                 taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                 if taken is not None:
-                    subscription.callback(taken[0])
+                    subscription.callback(*taken[:arguments])
+
+
+def _n_arguments(receive: Callable[..., None]) -> int:
+    """Return 1 for a callback that a message alone is enough for, else 2, as rclpy decides."""
+    try:
+        inspect.signature(receive).bind(None)
+    except TypeError:
+        return 2
+    return 1
+
+
+def publisher_of(info: Any) -> bytes:
+    """Return the DDS identity of a message's publisher, empty where the middleware does not give it."""
+    return bytes((info.get("publisher_gid") or {}).get("data", b""))

@@ -71,7 +71,8 @@ def make_pilot(settings: Parameters, send: Send, simulated: bool, warn: Callable
     timeout = (SLOWEST if simulated else 1.0) * checkpoint.contract.task.period + LOOP_MARGIN
     caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
     dry = settings.command_interface == DRY_RUN
-    return Pilot(controller, send, timeout, safety, caution, dry, own_kinematics(robot, checkpoint, warn))
+    kinematics = own_kinematics(robot, checkpoint, warn)
+    return Pilot(controller, send, timeout, safety, caution, dry, kinematics, simulated)
 
 
 def own_kinematics(robot: str, checkpoint: Checkpoint, warn: Callable[[str], object]) -> Kinematics:

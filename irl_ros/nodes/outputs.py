@@ -21,8 +21,9 @@ except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
 
 from irl_ros import messages
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, Safety
 from irl_ros.control.gate import Command, Halt
+from irl_ros.control.velocity_command import VelocityCommand
 from irl_ros.messages import DRY_RUN, GROUP_POSITION, GROUP_VELOCITY, JOINT_TRAJECTORY
 
 TYPES = {JointTrajectory: "trajectory_msgs/msg/JointTrajectory", Float64MultiArray: "std_msgs/msg/Float64MultiArray"}
@@ -51,11 +52,13 @@ class CommandOutput:
     def __init__(
         self,
         contract: Contract,
+        safety: Safety,
         interface: str,
         velocity_timeout: float,
         make_publisher: Callable[[type, str, QoSProfile], Any],
     ):
         self._contract, self._interface = contract, interface
+        self._velocity = VelocityCommand(contract, safety, velocity_timeout)
         if interface == GROUP_VELOCITY and velocity_timeout <= LONGEST * contract.task.period:
             raise ContractError(
                 f"parameter velocity_timeout: a driver that stops after {velocity_timeout:g} s would stop between two "
@@ -87,9 +90,9 @@ class CommandOutput:
             return None
         return "nobody listens on it; is the arm's controller loaded (ros2 control list_controllers)?"
 
-    def send(self, result: Command | Halt, measured: np.ndarray) -> None:
-        """Publish a command or a halt; `measured` is the arm's pose [rad], shape (n_joints,)."""
-        self._commands.publish(self._message(result, measured))
+    def send(self, result: Command | Halt, measured: np.ndarray, now: float) -> None:
+        """Publish a command or a halt at `now` [s of the node's clock]; `measured` is the arm's pose [rad], (n_joints,)."""
+        self._commands.publish(self._message(result, measured, now))
         if self._gripper is not None and isinstance(result, Command) and result.opening is not None:
             fingers = self._contract.robot.gripper.joint_position(result.opening)
             self._gripper.publish(messages.fill_joint_group(Float64MultiArray(), fingers))
@@ -112,17 +115,15 @@ class CommandOutput:
             )
         return kind, own.name
 
-    def _message(self, result: Command | Halt, measured: np.ndarray) -> Any:
+    def _message(self, result: Command | Halt, measured: np.ndarray, now: float) -> Any:
         robot = self._contract.robot
         if self._interface == GROUP_POSITION:
             where = result.hold if isinstance(result, Halt) else result.trajectory.positions[0]
             return messages.fill_joint_group(Float64MultiArray(), where)
-        if self._interface == GROUP_VELOCITY and isinstance(result, Halt):
-            return messages.fill_joint_group(Float64MultiArray(), np.zeros(robot.n_joints))
         if self._interface == GROUP_VELOCITY:
-            return messages.fill_group_velocity(
-                Float64MultiArray(), result.trajectory, measured, robot.velocity_limit
-            )
+            halt, velocity = isinstance(result, Halt), self._velocity
+            values = velocity.stop() if halt else velocity.follow(result.trajectory, measured, now)
+            return messages.fill_joint_group(Float64MultiArray(), values)
         return messages.fill_joint_trajectory(
             self._trajectory, JointTrajectoryPoint, robot.joint_names, result.trajectory
         )

@@ -32,7 +32,7 @@ from irl_ros.nodes import diagnostics, process
 from irl_ros.nodes.claims import Claims
 from irl_ros.nodes.human import SENSOR, Human
 from irl_ros.nodes.lifecycle import transition
-from irl_ros.nodes.listener import Listener
+from irl_ros.nodes.listener import Listener, publisher_of
 from irl_ros.nodes.loading import Parameters, make_pilot, message_type
 from irl_ros.nodes.monitor import Monitor, gate_status, model_status
 from irl_ros.nodes.near_topics import near_topic
@@ -156,7 +156,11 @@ class PolicyRunner(LifecycleNode):
     def _build(self) -> None:
         topics, settings = self._contract.topics, self._settings
         self._output = CommandOutput(
-            self._contract, settings.command_interface, settings.velocity_timeout, self._publisher
+            self._contract,
+            self._pilot.safety,
+            settings.command_interface,
+            settings.velocity_timeout,
+            self._publisher,
         )
         if not self.get_parameter("use_sim_time").value:  # else /clock is as urgent, and that is the executor's
             self._listener = Listener(self)
@@ -208,7 +212,7 @@ class PolicyRunner(LifecycleNode):
         self._subscriptions_built, self._publishers_built = [], []
         self._pilot = self._contract = self._claims = self._listener = None
 
-    def _on_message(self, role: str, message: Any) -> None:
+    def _on_message(self, role: str, message: Any, info: Any) -> None:
         try:
             quantities = messages.measured(message, role, self._contract)
         except messages.MessageError as error:
@@ -218,7 +222,7 @@ class PolicyRunner(LifecycleNode):
                 self._halt(f"message refused: {role}: {error}")
             return
         now, stamp = time.monotonic(), messages.stamp_seconds(message.header.stamp)
-        self._pilot.inputs.update(role, quantities, now, stamp)
+        self._pilot.inputs.update(role, quantities, now, stamp, publisher_of(info))
         if role == "joint_states" and self._metronome is not None and self._metronome.arrived(now):
             self._beat()
 
@@ -288,6 +292,8 @@ class PolicyRunner(LifecycleNode):
             self.get_logger().error(traceback.format_exc())
             self._halt("error in the control loop; see the log")
             return
+        if self._pilot.gate.armed and (reason := self._output.unheard()):
+            self._halt(f"{self._output.topic}: {reason}")
         self._pilot.gate.speed = self.get_parameter("speed").value  # after the command, as all that can wait
         period = self._monitor.ticked(self.get_clock().now().nanoseconds * 1e-9)
         self._scoreboard.ticked(score, period, self._pilot.inputs.joint_position, self._monitor)
@@ -296,13 +302,13 @@ class PolicyRunner(LifecycleNode):
         """Publish what the gate decided; called from a tick or from the watchdog, one at a time."""
         if isinstance(result, Command):
             self._human.tell(self._pilot.taken_over)  # first: a recorder shall hear this command too
-            self._output.send(result, self._pilot.inputs.joint_position)
+            self._output.send(result, self._pilot.inputs.joint_position, self.get_clock().now().nanoseconds * 1e-9)
             self._actions.publish(Float64MultiArray(data=result.action.tolist()))
             self._monitor.commanded(result)
             if self._output.dry:
                 self._human.agreement.policy(self._pilot.proposed)
             return
-        self._output.send(result, self._pilot.inputs.joint_position)
+        self._output.send(result, self._pilot.inputs.joint_position, self.get_clock().now().nanoseconds * 1e-9)
         self._human.tell(False)
         self._claim()
         self._diagnose(self._gate_status())
@@ -324,8 +330,6 @@ class PolicyRunner(LifecycleNode):
         if self._pilot is None:
             self._diagnose(model_status(diagnostics.ERROR, self._refusal, checkpoint=self._settings.checkpoint))
             return
-        if self._pilot.gate.armed and (reason := self._output.unheard()):
-            self._halt(f"{self._output.topic}: {reason}")
         self._claim()
         lines = self._monitor.statuses(self._pilot, self._watchdog is not None)
         self._diagnose(*lines, self._gate_status(self._obstacle()), self._model_status())

@@ -24,7 +24,7 @@ IDLE = 0.05
 
 
 def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = ()) -> int:
-    """Spin `factory()` until SIGINT, SIGTERM, SIGHUP or until its `done` is true; returns its `exit_code` (default 0).
+    """Spin `factory()` until SIGINT, SIGTERM, SIGHUP, SIGQUIT or until its `done` is true; returns its `exit_code` (default 0).
 
     The node may define `done: bool`, `exit_code: int`, `shutdown()` (called once with a valid context, also when a
     callback raised: what moves must be halted), `step()` (called between spins: work that must not wait for a callback),
@@ -37,7 +37,7 @@ def run(factory: Callable[[], Node], user_errors: tuple[type[Exception], ...] = 
         nonlocal stopped
         stopped = True
 
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(name, stop)
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     node = None
