@@ -100,11 +100,17 @@ def test_two_poses_in_turn_stay_a_fault():
         assert k == 0 or stream.fault is not None
 
 
-@pytest.mark.parametrize("value", [1e300, -1e6, 6.0])
+@pytest.mark.parametrize("value", [1e300, -1e6, 30.0])
 def test_a_velocity_that_no_joint_has_is_a_fault(value: float):
     stream = Stream()
     assert not stream.send(HOME, velocity=value)
     assert "its limit is 2.175 rad/s" in stream.fault
+
+
+def test_an_arm_behind_a_forward_position_controller_may_move_a_periods_step_at_once():
+    step = CONTRACT.max_joint_step
+    assert not Stream().send(HOME + step) and Stream(at_once=True).send(HOME + step)
+    assert not Stream(at_once=True).send(HOME + step + 0.05)
 
 
 def test_after_a_silence_the_arm_may_be_where_it_can_have_moved():

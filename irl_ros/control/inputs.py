@@ -25,8 +25,8 @@ class Inputs:
     have reached is a fault too, and not taken (:class:`~irl_ros.control.joint_state_check.JointStateCheck`).
     """
 
-    def __init__(self, contract: Contract, may_jump: Callable[[], bool] = lambda: False):
-        """`may_jump`: see JointStateCheck."""
+    def __init__(self, contract: Contract, may_jump: Callable[[], bool] = lambda: False, at_once: bool = False):
+        """`may_jump` and `at_once`: see JointStateCheck."""
         self.roles = tuple(dict.fromkeys(("joint_states", *contract.sources)))
         self._topics = {role: contract.topics[role] for role in self.roles}
         self._received = {role: -math.inf for role in self.roles}
@@ -34,7 +34,7 @@ class Inputs:
         self._stamps: dict[str, float] = {}
         self._still: set[str] = set()
         self._measured: dict[str, np.ndarray] = {}
-        self.joint_states = JointStateCheck(contract, may_jump)
+        self.joint_states = JointStateCheck(contract, may_jump, at_once)
 
     def update(
         self,

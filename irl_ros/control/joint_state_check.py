@@ -20,10 +20,8 @@ POSITION_NOISE = 0.02
 """Change between two joint states that is always believed [rad]."""
 SPEED_TOLERANCE = 1.25
 """Ratio to a joint's velocity limit up to which a change of position is believed."""
-MAX_VELOCITY_RATIO = 2.0
-"""Ratio to a joint's velocity limit up to which a reported velocity is believed."""
-VELOCITY_NOISE = 1.0
-"""Reported velocity that is believed beyond MAX_VELOCITY_RATIO [rad/s]."""
+MAX_VELOCITY_RATIO = 10.0
+"""Ratio to a joint's velocity limit up to which a reported velocity is believed: differences of positions are noisy."""
 SETTLED_SAMPLES = 3
 """Joint states at a new pose after which an operator may accept it."""
 FROZEN_AGES = 2.5
@@ -48,17 +46,19 @@ class JointStateCheck:
     A state is rejected where a position lies outside its limits, a velocity is impossible, another publisher sends the
     same joints, or a joint moved farther than its velocity limit allows. After such a jump nothing is believed until
     the old pose is back or an operator accepts the new one (:meth:`ask`, :meth:`accept`). `may_jump` returns True where
-    a jump is no fault: a simulated arm that is reset.
+    a jump is no fault: a simulated arm that is reset. `at_once`: the arm goes to each command without a ramp, as a forward
+    position controller makes it, so that it may move one control period's step between two states.
 
     Plain floats: a handful of joints is too few for numpy, and every joint state passes here.
     """
 
-    def __init__(self, contract: Contract, may_jump: Callable[[], bool] = lambda: False):
+    def __init__(self, contract: Contract, may_jump: Callable[[], bool] = lambda: False, at_once: bool = False):
         robot = contract.robot
+        self._slack = [POSITION_NOISE + (step if at_once else 0.0) for step in contract.max_joint_step.tolist()]
         self._topic, self._names = robot.joint_states, robot.joint_names
         self._limits = JointLimits(contract, Safety())
         self._max_speed = [SPEED_TOLERANCE * limit for limit in robot.velocity_limit]
-        self._max_velocity = [MAX_VELOCITY_RATIO * limit + VELOCITY_NOISE for limit in robot.velocity_limit]
+        self._max_velocity = [MAX_VELOCITY_RATIO * limit for limit in robot.velocity_limit]
         self._opening_range = robot.gripper.opening_range if robot.gripper is not None else (-math.inf, math.inf)
         self._may_jump = may_jump
         self._publisher, self._publisher_seen = b"", -math.inf
@@ -116,7 +116,7 @@ class JointStateCheck:
         velocity, opening = quantities.get("joint_velocity"), quantities.get("gripper_opening")
         for name, value, most in zip(self._names, () if velocity is None else velocity.tolist(), self._max_velocity):
             if not abs(value) <= most:
-                return f"{name} moves at {value:.4g} rad/s, its limit is {(most - VELOCITY_NOISE) / 2.0:g} rad/s"
+                return f"{name} moves at {value:.4g} rad/s, its limit is {most / MAX_VELOCITY_RATIO:g} rad/s"
         return None if opening is None else self._impossible_opening(float(opening[0]))
 
     def _impossible_opening(self, opening: float) -> str | None:
@@ -162,8 +162,8 @@ class JointStateCheck:
     def _reachable(self, before: Sample, after: Sample) -> bool:
         elapsed = self._elapsed(before, after)
         return all(
-            abs(b - a) <= speed * elapsed + POSITION_NOISE
-            for a, b, speed in zip(before.position, after.position, self._max_speed)
+            abs(b - a) <= speed * elapsed + slack
+            for a, b, speed, slack in zip(before.position, after.position, self._max_speed, self._slack)
         )
 
     def _elapsed(self, before: Sample, after: Sample) -> float:

@@ -59,7 +59,8 @@ class Pilot:
 
     `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
     `kinematics`: this robot's, for the gate, in place of those that came with the checkpoint.
-    `simulated`: the arm is one that is put elsewhere between episodes, which is no fault.
+    `simulated`: the arm is one that is put elsewhere between episodes, which is no fault. `at_once`: the arm goes to each
+    command without a ramp.
     `caution`: what to do about observations unlike the demonstrations; without it, nothing.
 
     While a human's commands come in (:meth:`takeover`) they are followed in place of the policy, through the same
@@ -78,9 +79,10 @@ class Pilot:
         dry: bool = False,
         kinematics: Kinematics | None = None,
         simulated: bool = False,
+        at_once: bool = False,
     ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
-        self.inputs = Inputs(controller.contract, lambda: simulated and not self.gate.armed)
+        self.inputs = Inputs(controller.contract, lambda: simulated and not self.gate.armed, at_once)
         self.gate = Gate(controller.contract, kinematics or controller.kinematics, safety)
         self._frozen = FrozenJointCheck(controller.contract, safety)
         self.safety = safety
