@@ -64,6 +64,7 @@ setup(
         "console_scripts": [
             "irl_ros = irl_ros.cli:main",
             "arm_sim = irl_ros_sim.arm_node:main",
+            "domain_check = irl_ros.nodes.domain_check:main",
             "teleop = irl_ros.nodes.teleop:main",
             "joystick = irl_ros.nodes.joystick:main",
             "demo_recorder = irl_ros.nodes.recorder:main",

@@ -15,7 +15,7 @@ from typing import Any
 
 from irl_ros.contract import Contract, did_you_mean
 from irl_ros.contract_yaml import task_demonstrations, task_robot
-from irl_ros.graph import Graph, Node, Stage
+from irl_ros.graph import FREE_DOMAIN, SIMULATED_ARM, Graph, Node, Stage
 from irl_ros.learning.config import TrainConfig, check_method
 from irl_ros.messages import DRY_RUN, JOINT_TRAJECTORY
 from irl_ros.options import OPERATED, TELEOP_MODES, BringupError, Options, operating, parse
@@ -51,7 +51,29 @@ class Recipe:
         options = dataclasses.replace(options, robot=options.robot or task_robot(options.task))
         check_method(options.method, Contract.load(options.robot, options.task))
         TrainConfig.from_options(options, options.task)  # a wrong option in the task's file is found before anything starts
-        return self.build(options)
+        return _guarded(self.build(options), options)
+
+
+def _guarded(graph: Graph, options: Options) -> Graph:
+    """The graph in the domain that the options name, where it is guarded against robots that are there too."""
+    graph = dataclasses.replace(graph, domain=options.domain)
+    if not graph.simulated or options.domain == FREE_DOMAIN:
+        return graph
+    check = _node(options, "irl_ros.nodes.domain_check", "domain_check", robot=options.robot, task=options.task)
+    check = dataclasses.replace(check, parameters={**check.parameters, "use_sim_time": False})
+    return dataclasses.replace(graph, stages=(Stage("check", (check,), leader=check.name), *map(_watched, graph.stages)))
+
+
+def _watched(stage: Stage) -> Stage:
+    """The stage with a simulated arm that knows which nodes belong to it, and ends where others meet it."""
+    names = ",".join(node.name for node in stage.nodes)
+    nodes = tuple(
+        dataclasses.replace(node, parameters={**node.parameters, "graph_nodes": names})
+        if node.executable == SIMULATED_ARM
+        else node
+        for node in stage.nodes
+    )
+    return dataclasses.replace(stage, nodes=nodes)
 
 
 def sim_graph(options: Options) -> Graph:
@@ -110,7 +132,7 @@ def _arm(options: Options) -> Node:
     node = _node(
         options,
         "irl_ros_sim.arm_node",
-        "arm_sim",
+        SIMULATED_ARM,
         robot=options.robot,
         task=options.task,
         seed=options.seed,
@@ -226,7 +248,7 @@ def _humans(options: Options) -> tuple[Node, ...]:
 
 _EVERY = ("robot", "task", "seed", "namespace", "params_file")
 _OPERATING = ("operator", "joystick", "leader", "start_on_motion", "success_topic", "timeout")
-_SIMULATOR = ("real_time_factor", "gui")
+_SIMULATOR = ("real_time_factor", "gui", "domain")
 _ROLLOUTS = ("workers", "rollout_backend", "ray_address")
 _LEARNING = ("out", "method", "steps", *_ROLLOUTS, "device", "held_out", "stop_when_converged", "randomise")
 _COMMANDING = ("command_interface", "velocity_timeout", "speed", "teleop", "joystick", "leader", "noise", "takeovers")

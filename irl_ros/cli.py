@@ -24,6 +24,7 @@ from irl_ros.data.dataset import load_dataset
 from irl_ros.data.episode import Demonstrations, EpisodeError
 from irl_ros.data.listing import BagError, bags, read_listing
 from irl_ros.graph import Graph
+from irl_ros.ros_domain import DomainError
 from irl_ros.learning.config import LOCAL, ROLLOUT_BACKENDS, ConfigError, TrainConfig, check_method
 
 __all__ = ["USAGE_ERROR", "build_parser", "main"]
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code. Errors of use are one sentence, a traceback comes with `--debug`."""
     options = build_parser().parse_args(arguments)
     sys.path.append(os.getcwd())  # as every node has it: a task's own env may lie here
-    expected = (BringupError, CheckpointError, ConfigError, ContractError, EpisodeError, UserError)
+    expected = (BringupError, CheckpointError, ConfigError, ContractError, DomainError, EpisodeError, UserError)
     return run_command(options.run, options, expected)
 
 

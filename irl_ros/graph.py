@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from irl_ros import ros_domain
+
+FREE_DOMAIN = -1
+"""A domain that is chosen when the graph starts."""
+SIMULATED_ARM = "arm_sim"
+"""Executable of the simulated arm."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Set for every node where the user has not: many processes with small networks are fastest with a thread each."""
 
@@ -46,6 +53,34 @@ class Graph:
 
     name: str
     stages: tuple[Stage, ...]
+    domain: int = FREE_DOMAIN
+    """ROS domain of a graph with a simulated arm. Any other graph runs in the caller's."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the graph has a simulated arm: then none of its nodes may meet a real one."""
+        return any(node.executable == SIMULATED_ARM for stage in self.stages for node in stage.nodes)
+
+
+@contextlib.contextmanager
+def environment(graph: Graph) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield what is added to the environment of the graph's nodes, and a sentence about it for the user.
+
+    A simulation's domain is held until the end of the block. Raises DomainError.
+    """
+    if not graph.simulated:
+        yield {}, ""
+        return
+    ros_domain.check_environment()
+    if graph.domain != FREE_DOMAIN:
+        said = f"simulating in ROS domain {graph.domain}, as told; it ends when another robot's nodes are found there"
+        yield {"ROS_DOMAIN_ID": str(graph.domain)}, said
+        return
+    with ros_domain.free_domain() as domain:
+        variables = ros_domain.apart(domain)
+        watch = f"ROS_DOMAIN_ID={domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+        said = f"simulating in ROS domain {domain}, apart from every robot; to look on in another terminal: export {watch}"
+        yield variables, said
 
 
 def write_parameters(node: Node, directory: Path) -> list[Path]:

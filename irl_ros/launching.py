@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
 from launch.actions import SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown, matches_action
@@ -22,7 +24,7 @@ from launch_ros.actions import Node as LaunchNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 from irl_ros.bringup import GRAPHS, Recipe
-from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, write_parameters
+from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, environment, write_parameters
 from irl_ros.contract import load_robot
 
 
@@ -50,10 +52,14 @@ def _start(context: LaunchContext, recipe: Recipe) -> list[Action]:
     directory = Path(tempfile.mkdtemp(prefix="irl_ros_"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     graph = recipe.graph(**values)
-    return [*_state_publisher(graph), *_stage_actions(graph.stages, directory)]
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)  # a simulation's domain is held as long as the launch lasts
+    variables, said = stack.enter_context(environment(graph))
+    shown = [LogInfo(msg=said)] if said else []
+    return [*shown, *_state_publisher(graph, variables), *_stage_actions(graph.stages, directory, variables)]
 
 
-def _state_publisher(graph: Graph) -> list[Action]:
+def _state_publisher(graph: Graph, variables: Mapping[str, str]) -> list[Action]:
     """Transforms of a simulated arm's links, for RViz, where robot_state_publisher is installed; a real arm's driver
     brings its own."""
     arm = next((node for stage in graph.stages for node in stage.nodes if node.executable == "arm_sim"), None)
@@ -69,15 +75,22 @@ def _state_publisher(graph: Graph) -> list[Action]:
     # Its own robot_description would be a second one beside the arm's.
     remappings = [("robot_description", f"{name}/robot_description")]
     return [
-        LaunchNode(package=name, executable=name, namespace=arm.namespace, parameters=[parameters], remappings=remappings)
+        LaunchNode(
+            package=name,
+            executable=name,
+            namespace=arm.namespace,
+            parameters=[parameters],
+            remappings=remappings,
+            additional_env=dict(variables),
+        )
     ]
 
 
-def _stage_actions(stages: tuple[Stage, ...], directory: Path) -> list[Action]:
+def _stage_actions(stages: tuple[Stage, ...], directory: Path, variables: Mapping[str, str]) -> list[Action]:
     """The first stage's nodes, and what follows when one of them exits."""
     stage, later = stages[0], stages[1:]
-    actions = {node.name: _launch_node(node, directory) for node in stage.nodes}
-    progress = _StageProgress(stage, later, actions, directory)
+    actions = {node.name: _launch_node(node, directory, variables) for node in stage.nodes}
+    progress = _StageProgress(stage, actions, lambda: _stage_actions(later, directory, variables) if later else [])
     exits = [OnProcessExit(target_action=action, on_exit=progress.on_exit) for action in actions.values()]
     return [*map(RegisterEventHandler, exits), *actions.values()]
 
@@ -85,8 +98,9 @@ def _stage_actions(stages: tuple[Stage, ...], directory: Path) -> list[Action]:
 class _StageProgress:
     """What the exit of a stage's node leads to: the end of the stage, the next stage, or the end of the launch."""
 
-    def __init__(self, stage: Stage, later: tuple[Stage, ...], actions: dict[str, LaunchNode], directory: Path):
-        self._stage, self._later, self._actions, self._directory = stage, later, actions, directory
+    def __init__(self, stage: Stage, actions: dict[str, LaunchNode], later: Callable[[], list[Action]]):
+        """`later`: the actions of what follows the stage, none after the last one."""
+        self._stage, self._actions, self._later = stage, actions, later
         self._running = set(actions)
         self._complete = False
 
@@ -107,12 +121,10 @@ class _StageProgress:
         return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(action))) for action in running]
 
     def _next(self) -> list[Action]:
-        if self._later:
-            return _stage_actions(self._later, self._directory)
-        return [EmitEvent(event=Shutdown(reason=f"{self._stage.name} is complete"))]
+        return self._later() or [EmitEvent(event=Shutdown(reason=f"{self._stage.name} is complete"))]
 
 
-def _launch_node(node: Node, directory: Path) -> LaunchNode:
+def _launch_node(node: Node, directory: Path, variables: Mapping[str, str]) -> LaunchNode:
     return LaunchNode(
         package="irl_ros",
         executable=node.executable,
@@ -122,4 +134,5 @@ def _launch_node(node: Node, directory: Path) -> LaunchNode:
         remappings=list(node.remappings),
         output="screen",
         sigterm_timeout=str(node.patience),
+        additional_env=dict(variables),
     )

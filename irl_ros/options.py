@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irl_ros import ros_domain
 from irl_ros.contract import did_you_mean
+from irl_ros.graph import FREE_DOMAIN
 from irl_ros.learning.config import METHODS, ROLLOUT_BACKENDS
 from irl_ros.messages import COMMAND_INTERFACES, JOINT_TRAJECTORY
 
@@ -56,6 +58,9 @@ class Options:
     stop_when_converged: bool = option(False, "end training when its health figures say that it has converged")
     resume: bool = option(False, "go on from the state that an unfinished training left in `out`")
     real_time_factor: float = option(2.0, "simulated seconds per second", minimum=0.1)
+    domain: int = option(
+        FREE_DOMAIN, "ROS domain of a simulation, 0 to 232; -1: a free one, apart from every robot", minimum=FREE_DOMAIN
+    )
     gui: bool = option(False, "show the simulated arm in a window")
     simulate: bool = option(True, "a simulated arm, and a session that conducts it; false: your robot, and you")
     teleop: str = option(
@@ -111,5 +116,7 @@ def _check(spec: dataclasses.Field, value: Any) -> None:
         raise BringupError(f"option {spec.name}: unknown {value!r}.{did_you_mean(value, choices)}")
     if minimum is not None and not minimum <= value < float("inf"):
         raise BringupError(f"option {spec.name}: {value} is not a number from {minimum:g} up")
+    if spec.name == "domain" and value > ros_domain.LAST:
+        raise BringupError(f"option domain: {value} is no ROS domain; valid: 0 to {ros_domain.LAST}")
     if spec.name == "params_file" and value and not Path(value).expanduser().is_file():
         raise BringupError(f"option params_file: no file {value}")

@@ -16,12 +16,12 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, write_parameters
+from irl_ros.graph import ENVIRONMENT, Graph, Node, Stage, environment, write_parameters
 from irl_ros.command import coloured
 from irl_ros.lifetime import die_with_parent
 
@@ -33,9 +33,15 @@ COLOURS = (36, 33, 35, 32, 34, 31)
 def start(graph: Graph, output: TextIO | None = None) -> int:
     """Run the graph's stages in order; returns the exit code: 0, a failed node's, or 128 + the signal that ended us."""
     console = Console(output or sys.stdout, [node.name for stage in graph.stages for node in stage.nodes])
-    with _terminal(), _signals() as received, tempfile.TemporaryDirectory(prefix="irl_ros_") as directory:
+    with contextlib.ExitStack() as stack:
+        variables, said = stack.enter_context(environment(graph))
+        stack.enter_context(_terminal())
+        received = stack.enter_context(_signals())
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="irl_ros_"))
+        if said:
+            console.line(graph.name, said)
         for stage in graph.stages:
-            code = _run_stage(stage, Path(directory), console, received)
+            code = _run_stage(stage, Path(directory), variables, console, received)
             if code != 0:
                 return code
     return 0
@@ -141,12 +147,14 @@ class _Child:
     reader: LineReader
 
 
-def _run_stage(stage: Stage, directory: Path, console: Console, received: list[int]) -> int:
+def _run_stage(
+    stage: Stage, directory: Path, variables: Mapping[str, str], console: Console, received: list[int]
+) -> int:
     children: list[_Child] = []
     selector = selectors.DefaultSelector()
     try:
         for node in stage.nodes:
-            children.append(_spawn(node, directory, console))
+            children.append(_spawn(node, directory, variables, console))
             selector.register(children[-1].process.stdout, selectors.EVENT_READ, children[-1])
         return _watch(stage, children, selector, console, received)
     finally:
@@ -154,13 +162,13 @@ def _run_stage(stage: Stage, directory: Path, console: Console, received: list[i
         selector.close()
 
 
-def _spawn(node: Node, directory: Path, console: Console) -> _Child:
+def _spawn(node: Node, directory: Path, variables: Mapping[str, str], console: Console) -> _Child:
     process = subprocess.Popen(
         node_command(node, write_parameters(node, directory)),
         stdin=None if node.terminal else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**ENVIRONMENT, **os.environ, **variables, "PYTHONUNBUFFERED": "1"},
         start_new_session=True,  # so that Ctrl-C comes to us alone, and a node's own children can be found
         preexec_fn=_follow_parent(os.getpid()),
     )

@@ -15,9 +15,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rosgraph_msgs.msg import Clock
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -27,12 +28,15 @@ from irl_ros import messages
 from irl_ros.contract import POSE_TOPICS, Contract, ContractError
 from irl_ros.motion import JointTrajectory as Trajectory
 from irl_ros.nodes import process
+from irl_ros.nodes.domain_check import foreign_node
 from irl_ros.nodes.parameters import declare, parameter
 from irl_ros_sim.world import TIME_STEP
 
 BLOCK = 2
 """Physics steps between two ticks of /clock: 120 Hz of sim time."""
 BLOCKS_PER_SUCCESS = 6
+WATCH_PERIOD = 0.2
+"""Time between two looks for nodes of another robot in this domain [s]."""
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 TRAJECTORY_TYPE = "trajectory_msgs/msg/JointTrajectory"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -54,6 +58,9 @@ class Parameters:
         range=(0.0, 10.0),
     )
     gui: bool = parameter(False, "show the arm in a PyBullet window")
+    graph_nodes: str = parameter(
+        "", "names of the nodes that may command this arm, 'a,b,c': the node ends where another one could; empty: any"
+    )
 
 
 class Pace:
@@ -99,12 +106,13 @@ class ArmSim(Node):
         super().__init__("arm_sim")
         self._settings = declare(self, Parameters)
         self._contract = Contract.load(self._settings.robot, self._settings.task)
+        self.done, self.exit_code = False, 0
         self._env = _make_env(self._contract, self._settings.gui)
         self._robot, self._arm = self._contract.robot, self._env.arm
         self._blocks = 0
         self._refused: str | None = None
         self._velocity_at: float | None = None
-        self._ticks = self.create_publisher(Clock, "/clock", 1)
+        self._ticks = self.create_publisher(ClockMessage, "/clock", 1)
         self._joint_states = self.create_publisher(JointState, self._robot.joint_states.name, 10)
         self._success = self.create_publisher(Bool, "~/success", LATCHED)
         self._poses = {
@@ -115,6 +123,9 @@ class ArmSim(Node):
         self._reset()
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._subscribe_commands()
+        self._foreign: str | None = None
+        if self._settings.graph_nodes:
+            self.create_timer(WATCH_PERIOD, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._pace = Pace(BLOCK * TIME_STEP / self._settings.real_time_factor, time.monotonic())
         self.get_logger().info(f"{self._robot.name} is up: task {self._contract.task.name}, sim time in /clock")
 
@@ -137,6 +148,14 @@ class ArmSim(Node):
     def shutdown(self) -> None:
         self._env.close()
 
+    def _watch(self) -> None:
+        """End, and the graph with it, where a node of another graph or robot was found twice in a row."""
+        found = foreign_node(self, self._contract, self._settings.graph_nodes.split(","))
+        if found and self._foreign:
+            self.get_logger().fatal(f"the simulation ends: {found}")
+            self.done, self.exit_code = True, 1
+        self._foreign = found
+
     def _advance(self) -> None:
         self._hold_when_velocities_end()
         self._arm.step(BLOCK)
@@ -155,7 +174,7 @@ class ArmSim(Node):
 
     def _tick(self) -> None:
         self._blocks += 1
-        clock = Clock()
+        clock = ClockMessage()
         messages.set_stamp(clock.clock, self.sim_time)
         self._ticks.publish(clock)
 

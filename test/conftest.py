@@ -13,10 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from irl_ros import ros_domain
 from irl_ros.contract import share_directory
 
 TIMED = re.compile(r"^(?:import|from) (?:dds|rig|runners|recorder_rig|irl_ros\.starter)\b|runner_latency", re.MULTILINE)
 NICE = 10
+
+
+def pytest_configure() -> None:
+    """End where nodes of the tests would meet a robot's, or none."""
+    try:
+        ros_domain.check_environment()
+    except ros_domain.DomainError as error:
+        pytest.exit(str(error), 2)
 
 
 @functools.cache

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from irl_ros import ros_domain
 from irl_ros.nodes.services import Caller
 
 RELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -40,23 +40,19 @@ TIMEOUT = 30.0
 """[s] A shared machine may stall for seconds; a test that passes never waits this long."""
 
 
-@contextlib.contextmanager
-def domain() -> Iterator[int]:
-    """A ROS_DOMAIN_ID from 1 to 100 that no other test process on this machine holds."""
-    for number in range(1, 101):
-        with open(Path(tempfile.gettempdir()) / f"irl_ros_test_domain_{number}.lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield number
-            return
-    raise RuntimeError("all ROS domains from 1 to 100 are taken by other tests")
+domain = ros_domain.free_domain
+"""A ROS_DOMAIN_ID that no DDS participant on this machine uses, never the caller's own, for the length of a block."""
 
 
 def environment(domain: int) -> dict[str, str]:
     """The environment of a node in this domain."""
-    return {**os.environ, **LOOPBACK, "ROS_DOMAIN_ID": str(domain)}
+    return {**os.environ, **LOOPBACK, **ros_domain.apart(domain)}
+
+
+def simulated_domain(graph: Process) -> int:
+    """Return the ROS domain that a graph with a simulated arm has chosen and printed."""
+    graph.wait_output("ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST")
+    return int(re.search(r"simulating in ROS domain (\d+)", graph.output)[1])
 
 
 class Process:

@@ -13,7 +13,7 @@ FLOORS = (
     ("irl_ros.contract_terms",),
     ("irl_ros.contract_yaml",),
     ("irl_ros.contract_recording",),
-    ("irl_ros.contract", "irl_ros.lifetime"),
+    ("irl_ros.contract", "irl_ros.lifetime", "irl_ros.ros_domain"),
     ("irl_ros.motion",),
     ("irl_ros.messages", "irl_ros.kinematics"),
     ("irl_ros.data", "irl_ros_sim"),

@@ -112,9 +112,10 @@ class Stick:
 
 
 @contextlib.contextmanager
-def command(domain: int, *words: object, **options: object) -> Iterator[dds.Process]:
+def command(*words: object, **options: object) -> Iterator[dds.Process]:
     """`irl_ros` with these words."""
-    child = dds.Process([sys.executable, "-m", "irl_ros.cli", *words], domain, **options)
+    with dds.domain() as callers:
+        child = dds.Process([sys.executable, "-m", "irl_ros.cli", *words], callers, **options)
     try:
         yield child
     except BaseException:
@@ -127,7 +128,7 @@ def command(domain: int, *words: object, **options: object) -> Iterator[dds.Proc
 
 def test_from_a_joystick_to_a_labelled_data_set(tmp_path: Path, capsys):
     words = ("record", "--teleop", "joy", "--demonstrations", 2, "--operator", "Ada", "--out", tmp_path)
-    with dds.domain() as domain, dds.client(domain) as client, command(domain, *words) as record:
+    with command(*words) as record, dds.client(dds.simulated_domain(record)) as client:
         person = Person(client)
         stick = Stick(person)
 
@@ -167,7 +168,7 @@ def test_a_keyboard_over_a_terminal_moves_the_arm_and_conducts(tmp_path: Path):
     master, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
     words = ("record", "--teleop", "keyboard", "--demonstrations", 1, "--out", tmp_path)
-    with dds.domain() as domain, dds.client(domain) as client, command(domain, *words, stdin=terminal) as record:
+    with command(*words, stdin=terminal) as record, dds.client(dds.simulated_domain(record)) as client:
         person = Person(client)
         record.wait_output("Enter: start an episode")
         keys = (("w", "s"), ("a", "d"), ("r", "f"))
