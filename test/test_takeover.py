@@ -190,10 +190,13 @@ def test_a_person_leads_with_the_button_alone_and_is_silent_without_it():
         states = client.publisher(JointState, ROBOT.joint_states.name)
         stick = client.publisher(Joy, "joy", dds.SENSOR)
         teleop.wait_output("joy is ready, leads while somebody holds on")
-        home = messages.fill_joint_state(JointState(), ROBOT.joint_names, np.array(ROBOT.home), np.zeros(7), 1.0)
+        pose = np.array(ROBOT.home)
 
         def hold(held: bool) -> bool:
-            states.publish(home)
+            """An arm that follows, and a hand on the stick."""
+            target = messages.joint_trajectory(wanted[-1], ROBOT.joint_names).positions[0] if wanted else pose
+            now = time.monotonic()
+            states.publish(messages.fill_joint_state(JointState(), ROBOT.joint_names, target, np.zeros(7), now))
             stick.publish(Joy(axes=[0.0] * 4 + [1.0], buttons=[0] * 4 + [int(held)]))
             return True
 

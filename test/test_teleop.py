@@ -17,7 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 import dds
 from irl_ros import messages
-from irl_ros.contract import Contract, ContractError
+from irl_ros.contract import Contract, ContractError, load_safety
 from irl_ros.kinematics import Kinematics
 from irl_ros.nodes import demonstrators, joystick
 from irl_ros.nodes.demonstrators import Joystick, Settings, displacement_action, joy_deflection, key_deflection, slew
@@ -227,6 +227,13 @@ def test_a_joystick_moves_the_hand_while_its_button_is_held(sim):
         client.wait(lambda: push(True, -0.5) and rests(), "rest though the last is repeated")
 
 
+def at(position: np.ndarray) -> JointState:
+    """A joint state of now, with an encoder's last bit."""
+    now = time.monotonic()
+    reported = position + 1e-9 * (now % 1.0)
+    return messages.fill_joint_state(JointState(), CONTRACT.robot.joint_names, reported, np.zeros(7), now)
+
+
 def test_stale_joint_states_silence_it():
     with dds.domain() as domain, dds.process("irl_ros.nodes.teleop", domain, mode="joy") as teleop:
         with dds.client(domain) as client:
@@ -235,10 +242,64 @@ def test_stale_joint_states_silence_it():
             enable(client)
             teleop.wait_output("no command: nothing fresh on joint_states")
             assert not commands
-            message = messages.fill_joint_state(JointState(), CONTRACT.robot.joint_names, HOME, np.zeros(7), 0.0)
-            client.wait(lambda: states.publish(message) or commands, "a command on fresh states")
-            message.position[0] = float("nan")
-            client.wait(lambda: states.publish(message) or "panda_joint1 = nan" in teleop.output, "a refusal")
+            client.wait(lambda: states.publish(at(HOME)) or commands, "a command on fresh states")
+            bad = at(HOME)
+            bad.position[0] = float("nan")
+            client.wait(lambda: states.publish(bad) or "panda_joint1 = nan" in teleop.output, "a refusal")
+
+
+WRONG = {
+    "degrees": np.degrees(HOME),
+    "a turn too many": HOME + 2 * np.pi * np.eye(7)[0],
+    "a jump": HOME + np.eye(7)[0],
+    "another arm": HOME - 0.4,
+    "huge": np.full(7, 1e300),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_no_command_follows_a_joint_state_that_the_arm_cannot_have(wrong: np.ndarray):
+    """Before, a step of up to 2.97 rad in 50 ms."""
+    with dds.domain() as domain, dds.process("irl_ros.nodes.teleop", domain, mode="joy") as teleop:
+        with dds.client(domain) as client:
+            commands = client.collect(JointTrajectory, COMMAND)
+            states = client.publisher(JointState, "joint_states")
+            joy = client.publisher(Joy, "joy", dds.SENSOR)
+            enable(client)
+
+            def drive(position: np.ndarray) -> None:
+                states.publish(at(position))
+                joy.publish(Joy(axes=[0.0] * 4 + [np.random.default_rng().uniform(0.9, 1.0)], buttons=[0] * 4 + [1]))
+
+            def target() -> np.ndarray:
+                """Where an arm that follows is."""
+                names = CONTRACT.robot.joint_names
+                return messages.joint_trajectory(commands[-1], names).positions[0] if commands else HOME
+
+            client.wait(lambda: drive(target()) or len(commands) > 10, "commands")
+            before, sent = target(), len(commands)
+            client.wait(lambda: drive(wrong) or "no command: joint_states: panda_joint" in teleop.output, "the refusal")
+            end = time.monotonic() + 0.5
+            client.wait(lambda: drive(wrong) or time.monotonic() > end, "half a second of it")
+            assert len(commands) <= sent + 2, "commands that were under way"
+            points = [messages.joint_trajectory(c, CONTRACT.robot.joint_names).positions for c in commands[sent - 1 :]]
+            assert np.abs(np.concatenate(points) - before).max() < 0.15
+
+
+def test_teleoperation_keeps_the_acceleration_limits_of_the_robots_file(sim):
+    domain, client = sim
+    client.call(Trigger, "arm_sim/reset")
+    commands = client.collect(JointTrajectory, COMMAND)
+    with dds.process("irl_ros.nodes.teleop", domain, use_sim_time=True, noise=1.0) as teleop:
+        teleop.wait_output("disabled until ~/enable")
+        enable(client)
+        client.wait(lambda: len(commands) > 40, "commands")
+        enable(client, False)
+    names, period = CONTRACT.robot.joint_names, CONTRACT.task.period
+    targets = np.array([messages.joint_trajectory(c, names).positions[0] for c in commands[:40]])
+    change = np.abs(np.diff(targets, n=2, axis=0)).max(axis=0)
+    assert (change <= np.array(load_safety("panda").acceleration_limit) * period**2 + 1e-9).all()
+    assert change.max() > 0.01, "a demonstrator that trembles so much is cut"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -253,11 +314,10 @@ def test_a_keyboard_moves_the_arm_and_the_terminal_is_restored(number):
             states = client.publisher(JointState, "joint_states")
             assert termios.tcgetattr(terminal)[3] & termios.ECHO == 0
             enable(client)
-            message = messages.fill_joint_state(JointState(), CONTRACT.robot.joint_names, HOME, np.zeros(7), 0.0)
 
             def rising() -> bool:
                 os.write(master, b"r")
-                states.publish(message)
+                states.publish(at(HOME))
                 return commands and hand_motion(commands[-1])[2] > 1e-3
 
             client.wait(rising, "a command that raises the hand")
