@@ -181,9 +181,8 @@ class Teleop(Node):
         ages = self._ages(now)
         topics = {role: self._contract.topics[role] for role in ("joint_states", *self._poses)}
         silent = [topic.name for role, topic in topics.items() if ages[role] == math.inf or topic.too_old(ages[role])]
-        if silent:
-            return f"nothing fresh on {', '.join(silent)}"
-        return self._inputs.fault(now) or self._frozen.fault(self._inputs.joint_position)
+        stale = f"nothing fresh on {', '.join(silent)}" if silent else None
+        return self._inputs.fault(now) or self._frozen.fault(self._inputs.joint_position) or stale
 
     def _start_fault(self, now: float) -> str | None:
         """Return why motion cannot start here; arms the gate where it can and is not armed yet."""
