@@ -95,6 +95,7 @@ class Arm(World):
                 self.body, joint, pybullet.POSITION_CONTROL, targetPosition=value, force=20.0
             )
         self._velocity: np.ndarray | None = None
+        self._goal: np.ndarray | None = None
         self._start = np.array(joint_position, dtype=float)
         self._follower.reset(self._start)
 
@@ -168,27 +169,33 @@ class Arm(World):
         self._follower.follow(trajectory)
 
     def command_position(self, position: np.ndarray) -> None:
-        """Hold `position` [rad] as a forward position controller does: at once, without a ramp."""
-        self._velocity = None
-        self._follower.reset(position)
+        """Go to `position` [rad] as a forward position controller does: without a ramp, as fast as the drives can."""
+        self._velocity, self._goal = None, np.array(position, dtype=float)
 
     def command_velocity(self, velocity: np.ndarray) -> None:
         """Move at `velocity` [rad/s] until told otherwise, as a forward velocity controller does; rest at limits."""
-        if self._velocity is None:
+        if self._velocity is None or not np.any(velocity):  # a stop has no reference to catch up with
             self._position = self.state()[0]
-        self._velocity = np.array(velocity, dtype=float)
+        self._velocity, self._goal = np.array(velocity, dtype=float), None
 
     def hold(self) -> None:
         """Rest at the measured pose."""
-        self._velocity = None
+        self._velocity = self._goal = None
         self._follower.reset(self.state()[0])
 
     def _leave_velocity_mode(self) -> None:
         if self._velocity is not None:
             self.hold()
+        if self._goal is not None:
+            self._follower.reset(self._goal)
+            self._goal = None
 
     def step(self, n: int = 1) -> None:
         """Advance physics by `n` steps of `time_step`."""
+        self._measured = None
+        if self._goal is not None:
+            self._go(n)
+            return
         drive = partial(pybullet.setJointMotorControlArray, self.body, self.joints, pybullet.POSITION_CONTROL)
         limits = self._forces, *self._gains, self.client
         positions, velocities = self._references(n)
@@ -197,7 +204,17 @@ class Arm(World):
         for position, velocity in zip(positions.tolist(), velocities.tolist()):
             drive(position, velocity, *limits)
             self._step_physics()
-        self._measured = None
+
+    def _go(self, n: int) -> None:
+        """Let the drives go to the goal, each no faster than its velocity limit."""
+        goal = self._goal.copy()
+        goal[self._locked] = self._start[self._locked]
+        for joint, target, force, speed in zip(self.joints, goal, self._forces, self.robot.velocity_limit):
+            self._bullet.setJointMotorControl2(
+                self.body, joint, pybullet.POSITION_CONTROL, targetPosition=float(target), force=force, maxVelocity=speed
+            )
+        for _ in range(n):
+            self._step_physics()
 
     def _references(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """References of the next `n` steps: positions [rad] and velocities [rad/s], each (n, n_joints).

@@ -16,7 +16,8 @@ them peaks at up to four times as much for an instant, and at six where a joint 
 
 A halt ends in the stop that the last command promised, or short of it where the arm is not that far: no farther from
 the measured pose than the arm gets by braking, the age of that measurement included, so that one which is held or
-pushed stays about where it is.
+pushed stays about where it is. It takes long enough for a controller that starts from the last target: where the
+measured pose is wrong, the arm goes there no faster than its joints may.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Halt(NamedTuple):
     trajectory: JointTrajectory
     reason: str
     hold: np.ndarray
-    """For a controller that goes to its command at once [rad], shape (n_joints,): the measured pose; the last target
-    where that is not known."""
+    """For a controller that goes to its command at once [rad], shape (n_joints,): the measured pose, no farther than the
+    contract's ``max_lead`` from the last target; the last target where the pose is not known."""
 
 
 class Gate:
@@ -212,8 +213,13 @@ class Gate:
             start, rest, hold = self._target, np.array(self._step.stop), self._target
             # Longer, and the way there from an arm that is at the target already would lead past the stop.
             times = np.minimum(np.array(self._step.times) + self._contract.task.period, 1.5 * np.array(self._step.times))
+        lead, longer = self._contract.task.max_lead, self._limits.travel_times(rest - self._target)
+        if (longer > times).any() or np.abs(start - self._target).max() > lead / 2.0:
+            # The controller may start elsewhere than the arm is measured: one point, no early one to rush to.
+            times = np.full_like(longer, max(longer.max(), np.max(times)))
+        hold = self._limits.within(clip(np.asarray(hold, np.float64), self._target - lead, self._target + lead))
         self.state, self.reason = GateState.HALTED, reason
-        return Halt(halt_trajectory(start, rest, times), reason, self._limits.within(hold))
+        return Halt(halt_trajectory(start, rest, times), reason, hold)
 
     def _braked(self, measured: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The last command's stop, or as far that way from the measured pose as each joint gets at full speed in its

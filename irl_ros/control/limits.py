@@ -21,6 +21,8 @@ from irl_ros.contract import Contract, Safety
 from irl_ros.motion import JointTrajectory, halt_trajectory
 
 ROUNDING = 1e-9  # [rad]
+SPLINE_PEAK = 2.5
+"""Ratio of a cubic spline's peak velocity to its mean one: 1.5 from rest, more from a motion the other way."""
 LIMIT_MARGIN = 0.1
 """Distance beyond a position limit that an encoder may report [rad]."""
 UNLIMITED = 1e6
@@ -127,6 +129,7 @@ class JointLimits:
     def __init__(self, contract: Contract, safety: Safety):
         robot, period = contract.robot, contract.task.period
         self.names, self._period = robot.joint_names, period
+        self._speeds = np.array(robot.velocity_limit)
         self._accelerations = safety.acceleration_limit or (math.inf,) * robot.n_joints
         self._joints = [
             JointLimit(
@@ -215,6 +218,10 @@ class JointLimits:
     def range(self, joint: int) -> tuple[float, float]:
         """Lowest and highest position of a joint, without its margin."""
         return self._joints[joint].lower, self._joints[joint].upper
+
+    def travel_times(self, way: np.ndarray) -> np.ndarray:
+        """Return the time [s] in which a joint's spline over each `way` [rad] keeps its velocity, shape (n_joints,)."""
+        return SPLINE_PEAK * np.abs(way) / self._speeds
 
     def within(self, position: np.ndarray) -> np.ndarray:
         """Return the pose inside the position limits that is nearest to `position` [rad], shape (n_joints,)."""

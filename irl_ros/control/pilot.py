@@ -21,6 +21,7 @@ from irl_ros.control.gate import Command, Gate, GateError, Halt
 from irl_ros.control.inputs import Inputs
 from irl_ros.control.joint_state_check import FrozenJointCheck
 from irl_ros.kinematics import Kinematics
+from irl_ros.messages import GROUP_POSITION, GROUP_VELOCITY, JOINT_TRAJECTORY
 
 Send = Callable[[Command | Halt], None]
 TAKEOVER_AGE = 0.1
@@ -28,6 +29,8 @@ TAKEOVER_PERIODS = 2.0
 """Since a human's last command, [s] or control periods, whichever is longer, the human is held to have let go."""
 AT_REST = 0.1
 """[rad/s] of any joint above which the arm is not enabled: its first command would start at rest."""
+REST_TOLERANCE = 0.05
+"""Distance [rad] from the end of a halt within which a joint has come to rest where it should."""
 LIKE = 100.0
 """Percentile of a state as close to the demonstrations as any."""
 LET_GO = "the human let go; enable to let the policy go on"
@@ -59,8 +62,8 @@ class Pilot:
 
     `loop_timeout` [s]: an armed loop that has not ticked for so long is overdue. `safety`: from the robot's file here.
     `kinematics`: this robot's, for the gate, in place of those that came with the checkpoint.
-    `simulated`: the arm is one that is put elsewhere between episodes, which is no fault. `at_once`: the arm goes to each
-    command without a ramp.
+    `simulated`: the arm is one that is put elsewhere between episodes, which is no fault. `interface`: the
+    command interface that the arm is driven by.
     `caution`: what to do about observations unlike the demonstrations; without it, nothing.
 
     While a human's commands come in (:meth:`takeover`) they are followed in place of the policy, through the same
@@ -79,12 +82,16 @@ class Pilot:
         dry: bool = False,
         kinematics: Kinematics | None = None,
         simulated: bool = False,
-        at_once: bool = False,
+        interface: str = JOINT_TRAJECTORY,
     ):
         self.controller, self._send, self._loop_timeout = controller, send, loop_timeout
-        self.inputs = Inputs(controller.contract, lambda: simulated and not self.gate.armed, at_once)
+        self.inputs = Inputs(controller.contract, lambda: simulated and not self.gate.armed, interface == GROUP_POSITION)
         self.gate = Gate(controller.contract, kinematics or controller.kinematics, safety)
         self._frozen = FrozenJointCheck(controller.contract, safety)
+        self._simulated, self._interface = simulated, interface
+        self._rest: np.ndarray | None = None
+        """Where the last halt must have brought the arm, until it was measured there."""
+        self._rest_asked = False
         self.safety = safety
         self._caution, self._dry, self._lock = caution, dry, threading.Lock()
         self._takeover_age = max(TAKEOVER_AGE, TAKEOVER_PERIODS * controller.contract.task.period)
@@ -106,9 +113,10 @@ class Pilot:
             if self.gate.armed:
                 return
             self.inputs.accept_new_pose()
-            fault = self._input_fault(now) or self._motion_fault()
+            fault = self._input_fault(now) or self._motion_fault() or self._rest_fault()
             if fault:
                 raise GateError(f"not enabled: {fault}{self.inputs.joint_states.ask()}")
+            self._rest, self._rest_asked = None, False
             opening = self.inputs.measured.get("gripper_opening")
             known = None if opening is None else float(opening[0])
             self._executed, self._return, self._ticked, self.step = None, 0.0, now, 0
@@ -137,7 +145,7 @@ class Pilot:
         with self._lock:
             halt = self.gate.disable(reason, self.inputs.joint_position, self._ages(now))
             if halt is not None:
-                self._send(halt)
+                self._send_halt(halt)
             return halt is not None
 
     def halt(self, reason: str, now: float) -> bool:
@@ -145,8 +153,29 @@ class Pilot:
         with self._lock:
             if not self.gate.armed:
                 return False
-            self._send(self.gate.halt(reason, self.inputs.joint_position, self._ages(now)))
+            self._send_halt(self.gate.halt(reason, self.inputs.joint_position, self._ages(now)))
             return True
+
+    def _send_halt(self, halt: Halt) -> None:
+        """Send it, and expect the arm where it ends: a velocity controller's stop has no such place."""
+        if not (self._dry or self._simulated or self._interface == GROUP_VELOCITY):
+            self._rest = halt.hold if self._interface == GROUP_POSITION else halt.trajectory.positions[-1]
+            self._rest_asked = False
+        self._send(halt)
+
+    def _rest_fault(self) -> str | None:
+        """Return which joint was never measured where the last halt ended: once, then it is accepted."""
+        if self._rest is None or self._rest_asked:
+            return None
+        away = np.abs(self.inputs.joint_position - self._rest)
+        if away.max() <= REST_TOLERANCE:
+            return None
+        self._rest_asked, i = True, int(away.argmax())
+        name, here = self.controller.contract.robot.joint_names[i], self.inputs.joint_position[i]
+        return (
+            f"{name} is reported at {here:.3f} rad and was halted at {self._rest[i]:.3f} rad; check that the arm really is "
+            "there, then enable again to accept it"
+        )
 
     def takeover(self, target: np.ndarray, now: float, opening: float | None = None) -> None:
         """A human wants the joints at `target` [rad], shape (n_joints,), and the gripper at `opening` [m]: the next
@@ -173,6 +202,8 @@ class Pilot:
             self.halt(f"the control loop had not ticked for {idle:.3f} s", self._ticked)
         if not self.inputs.complete:
             return None
+        if self._rest is not None and np.abs(self.inputs.joint_position - self._rest).max() <= REST_TOLERANCE:
+            self._rest = None
         observation = self.controller.observe(self.inputs.measured)
         armed, executed = self.gate.armed, self._executed
         if armed:
@@ -207,7 +238,7 @@ class Pilot:
                 return
             result = self._result(wanted, pace, clock())
             self._executed = (observation, result.action) if isinstance(result, Command) else None
-            self._send(result)
+            self._send(result) if isinstance(result, Command) else self._send_halt(result)
 
     def _result(self, wanted: np.ndarray | Wish | None, pace: float, now: float) -> Command | Halt:
         """What the gate makes of an action or of a human's wish; of a human who let go, a halt."""

@@ -15,7 +15,7 @@ from irl_ros.control.caution import Caution
 from irl_ros.control.controller import Controller
 from irl_ros.control.pilot import Pilot, Send
 from irl_ros.kinematics import Kinematics
-from irl_ros.messages import COMMAND_INTERFACES, DRY_RUN, GROUP_POSITION, GROUP_VELOCITY, JOINT_TRAJECTORY
+from irl_ros.messages import COMMAND_INTERFACES, DRY_RUN, GROUP_VELOCITY, JOINT_TRAJECTORY
 from irl_ros.nodes.parameters import ParameterError, parameter
 
 MESSAGE_TYPES = {"sensor_msgs/msg/JointState": JointState, "geometry_msgs/msg/PoseStamped": PoseStamped}
@@ -72,8 +72,8 @@ def make_pilot(settings: Parameters, send: Send, simulated: bool, warn: Callable
     caution = Caution(controller.likeness_threshold) if settings.unlike == "halt" else None
     dry = settings.command_interface == DRY_RUN
     kinematics = own_kinematics(robot, checkpoint, warn)
-    at_once = settings.command_interface == GROUP_POSITION
-    return Pilot(controller, send, timeout, safety, caution, dry, kinematics, simulated, at_once)
+    interface = settings.command_interface
+    return Pilot(controller, send, timeout, safety, caution, dry, kinematics, simulated, interface)
 
 
 def own_kinematics(robot: str, checkpoint: Checkpoint, warn: Callable[[str], object]) -> Kinematics:
