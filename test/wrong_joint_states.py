@@ -162,7 +162,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "clock set back an hour": replaced(lambda s: {"stamp": s.stamp - 3600.0}),
     "clock set ahead an hour, one message": replaced(lambda s: {"stamp": s.stamp + 3600.0 * s.first}),
-    "0.3 s late": replaced(lambda s: {"position": s.past[max(len(s.past) - round(0.3 / TIME_STEP / 2), 0)]}),
+    "0.3 s late": replaced(lambda s: {"position": s.past[-round(0.3 / TIME_STEP / STATE_STEPS)]}),
     "silence": nothing,
 }
 
@@ -217,7 +217,6 @@ class Trial:
 
     def __init__(self, interface: str):
         self.interface, self.arm, self.controller = interface, Arm(ROBOT, rigid=True), Swing()
-        self._kind = interface
 
     def close(self) -> None:
         self.arm.close()
@@ -225,6 +224,8 @@ class Trial:
     def begin(self, rng: np.random.Generator) -> None:
         self.arm.reset(HOME + rng.uniform(-0.1, 0.1, N))
         self.rng, self.steps, self.velocity_at = rng, 0, -math.inf
+        self._fault: Fault | None = nothing
+        self._past: list[np.ndarray] = []
         self.halts: list[tuple[float, str]] = []
         self.largest, self._last = 0.0, None
         self.pilot = Pilot(self.controller, self._send, 0.15, SAFETY, interface=self.interface)
@@ -268,7 +269,9 @@ class Trial:
 
     def advance(self, seconds: float, fault: Fault | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
         """Run for a time; returns the arm's true positions and velocities after each physics step."""
-        states, memory, began, wrong = [], {}, self.steps, 0
+        states = []
+        if fault is not self._fault:
+            self._fault, self._memory, self._began, self._wrong = fault, {}, self.steps, 0
         self.pilot.inputs.update("goal_pose", {"goal_position": np.array([0.5, 0.0, 0.4])}, self.now, 1.0)
         for _ in range(round(seconds / TIME_STEP)):
             if self.interface == GROUP_VELOCITY and self.now - self.velocity_at > VELOCITY_TIMEOUT:
@@ -279,10 +282,19 @@ class Trial:
             position, velocity = self.arm.state()
             states.append((position, velocity))
             if self.steps % STATE_STEPS == 0:
-                elapsed = (self.steps - began) * TIME_STEP
-                stamp, past = 5000.0 + self.steps * TIME_STEP, [p for p, _ in states]
-                state = State(position, velocity, stamp, self.rng, elapsed, wrong == 0, wrong % 2 == 1, memory, past)
-                wrong += 1
+                state = State(
+                    position,
+                    velocity,
+                    5000.0 + self.steps * TIME_STEP,
+                    self.rng,
+                    (self.steps - self._began) * TIME_STEP,
+                    self._wrong == 0,
+                    self._wrong % 2 == 1,
+                    self._memory,
+                    self._past,
+                )
+                self._past.append(position)
+                self._wrong += 1
                 for msg, publisher in [(message(state), OWN)] if fault is None else fault(state):
                     self.receive(msg, publisher)
             if self.steps % 180 == 0:

@@ -214,7 +214,7 @@ class Gate:
             # Longer, and the way there from an arm that is at the target already would lead past the stop.
             times = np.minimum(np.array(self._step.times) + self._contract.task.period, 1.5 * np.array(self._step.times))
         lead, longer = self._contract.task.max_lead, self._limits.travel_times(rest - self._target)
-        if (longer > times).any() or np.abs(start - self._target).max() > lead / 2.0:
+        if (longer > times).any() or np.abs(start - self._target).max() > lead / 3.0:
             # The controller may start elsewhere than the arm is measured: one point, no early one to rush to.
             times = np.full_like(longer, max(longer.max(), np.max(times)))
         hold = self._limits.within(clip(np.asarray(hold, np.float64), self._target - lead, self._target + lead))
