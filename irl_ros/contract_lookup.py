@@ -10,6 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+LONGEST_GUESSED = 100
+"""Characters of a wrong name that are compared with the valid ones."""
+MOST_LISTED = 60
+"""Valid names that an error lists."""
+
+
 class ContractError(ValueError):
     """A robot, task or contract that cannot be used; the message says what, where, and what to do."""
 
@@ -40,5 +46,8 @@ def resolve_path(reference: str, what: str) -> Path:
 
 def did_you_mean(name: str, valid: Sequence[str]) -> str:
     """' (did you mean …?) Valid: …' for error messages."""
-    near = difflib.get_close_matches(name, valid, 1)
-    return (f" Did you mean {near[0]!r}?" if near else "") + f" Valid: {', '.join(valid)}."
+    names = list(valid)
+    near = difflib.get_close_matches(name[:LONGEST_GUESSED], names, 1)
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    listed = ", ".join(names[:MOST_LISTED]) + more
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" Valid: {listed}."
