@@ -18,7 +18,7 @@ import numpy as np
 from irl_ros import contract_checks as checks
 from irl_ros.contract_fit import check_fit
 from irl_ros.contract_grid import GRID_MOVES, Grid
-from irl_ros.contract_lookup import ContractError, did_you_mean, resolve_path, share_directory
+from irl_ros.contract_lookup import ContractError, did_you_mean, import_env, resolve_path, share_directory
 from irl_ros.contract_recording import load_thresholds
 from irl_ros.contract_terms import (
     ACTION_KINDS,
@@ -88,6 +88,8 @@ class Contract:
     robot: Robot | None
     task: Task
     slices: Mapping[str, slice] = field(init=False, repr=False, compare=False)
+    env_from_file: bool = field(default=False, repr=False, compare=False)
+    """Whether `task.env` comes from a checkpoint or a bag, so that its module is not imported unless allowed."""
 
     def __post_init__(self) -> None:
         checks.check_kind("contract", "task", self.task, Task)
@@ -171,6 +173,14 @@ class Contract:
         """One field of an observation (…, observation_size) by name."""
         return observation[..., self.slices[name]]
 
+    def allow_env(self, env: str) -> Contract:
+        """Return the contract with its env allowed to be imported if it is `env`; unchanged otherwise."""
+        return replace(self, env_from_file=False) if env == self.task.env else self
+
+    def import_env(self) -> None:
+        """Import the module that registers the task's env. Raises ContractError where that is not allowed, ImportError."""
+        import_env(self.task.env, not self.env_from_file)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; :meth:`from_dict` is its inverse."""
         return {
@@ -183,7 +193,7 @@ class Contract:
         """The contract that :meth:`to_dict` wrote; raises ContractError on anything else."""
         try:
             parts = _entries(data, Contract, "contract")
-            return cls(_robot_from_dict(parts["robot"]), _task_from_dict(parts["task"]))
+            return cls(_robot_from_dict(parts["robot"]), _task_from_dict(parts["task"]), env_from_file=True)
         except ContractError as error:
             raise ContractError(f"this is no contract written by irl_ros: {error}") from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -208,7 +218,7 @@ def _entries(data: Any, kind: type, where: str) -> dict[str, Any]:
     """Return the entries of a mapping that hold the fields of a dataclass, none unknown and none missing."""
     if not isinstance(data, Mapping):
         raise ContractError(f"{where} must be a mapping, not {checks.shown(data)}")
-    known = {f.name: f for f in fields(kind) if f.init}
+    known = {f.name: f for f in fields(kind) if f.init and f.compare}
     for name in data:
         checks.check_choice(where, "entry", name, tuple(known))
     missing = [n for n, f in known.items() if f.default is MISSING and n not in data]
