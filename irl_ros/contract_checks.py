@@ -22,7 +22,7 @@ MAX_HORIZON = 1_000_000
 MAX_EPISODE_VALUES = 30_000_000
 """Maximum numbers in one episode, observations and actions together: 240 MB."""
 MAX_AGE = 60.0
-"""Maximum `max_age` of a topic [s]. A topic that is published more rarely is a latched one."""
+"""Maximum `max_age` of a topic [s]. Latch a topic that is published more rarely."""
 MAX_JOINTS = 128
 """Maximum joints of a robot: a humanoid with two hands has about 60."""
 MAX_FIXED_JOINTS = 256

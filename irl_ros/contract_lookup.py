@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
@@ -85,7 +86,7 @@ def import_env(env: str, allowed: bool) -> None:
         if not allowed:
             raise ContractError(
                 f"env {env!r} was named by a checkpoint or a bag, and importing it runs the code of {module!r}. If you "
-                f"trust that code, say so: --env {env} (in Python: contract.allow_env({env!r}))"
+                f"trust that code, say so: --env {shlex.quote(env)} (in Python: contract.allow_env({env!r}))"
             )
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
