@@ -178,7 +178,7 @@ class Contract:
         return replace(self, env_from_file=False) if env == self.task.env else self
 
     def import_env(self) -> None:
-        """Import the module that registers the task's env. Raises ContractError where that is not allowed, ImportError."""
+        """Import the module that registers the task's env. Raises ContractError."""
         import_env(self.task.env, not self.env_from_file)
 
     def to_dict(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def resolve_path(reference: str, what: str) -> Path:
 def import_env(env: str, allowed: bool) -> None:
     """Import the module of a gymnasium id `module:Id`: our own, or one that is `allowed`, also from the working directory.
 
-    Raises ContractError where it is not allowed, ImportError where it is not there.
+    Raises ContractError where it is not allowed or cannot be imported.
     """
     module = env.rpartition(":")[0]
     if not module:
@@ -90,7 +90,13 @@ def import_env(env: str, allowed: bool) -> None:
             )
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
-    importlib.import_module(module)
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ContractError(
+            f"env {env} cannot be imported ({error}); work in the directory where its module lies, or name that "
+            "directory in PYTHONPATH"
+        ) from None
 
 
 def did_you_mean(name: str, valid: Sequence[str]) -> str:
