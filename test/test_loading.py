@@ -102,3 +102,11 @@ def test_a_checkpoint_without_a_robot_is_refused(tmp_path: Path):
     handmade.rewrite(tmp_path, lambda m: m["description"]["contract"].update(robot=None))
     with pytest.raises(ContractError, match="made for an env without a robot"):
         load_fitting(str(tmp_path), "panda")
+
+
+@pytest.mark.parametrize("name, value", [("rate", 100.0), ("max_speed", 2.0), ("max_lead", 0.9)])
+def test_a_named_task_holds_the_checkpoints_to_its_file(tmp_path: Path, name: str, value: float):
+    CHECKPOINT.save(tmp_path)
+    handmade.rewrite(tmp_path, lambda m: m["description"]["contract"]["task"].update({name: value}))
+    with pytest.raises(ContractError, match=f"task.{name}: .* here, {value} there"):
+        load_fitting(str(tmp_path), "panda", "reach")
