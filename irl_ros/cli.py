@@ -35,8 +35,9 @@ OTHER_ARM = "other_arm"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code. Errors of use are one sentence, a traceback comes with `--debug`."""
+    if arguments is None:
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # inherited: no child imports from the working directory
     options = build_parser().parse_args(arguments)
-    sys.path.append(os.getcwd())  # as every node has it: a task's own env may lie here
     expected = (BringupError, CheckpointError, ConfigError, ContractError, DomainError, EpisodeError, UserError)
     return run_command(options.run, options, expected)
 
@@ -125,8 +126,13 @@ def _demo(options: argparse.Namespace) -> int:
     started = time.monotonic()
     code = _graph(options)
     if code == 0:
-        finish(options, Path(options.out), wall_s=round(time.monotonic() - started, 1))
+        finish(options, Path(options.out), _env(options), wall_s=round(time.monotonic() - started, 1))
     return code
+
+
+def _env(options: argparse.Namespace) -> str:
+    """Return the env that the options name: --env, or that of --task."""
+    return getattr(options, "env", "") or Contract.load(options.robot, options.task).task.env
 
 
 def _refuse_used(run: Path) -> None:
@@ -142,7 +148,7 @@ def _train(options: argparse.Namespace) -> int:
             raise UserError(f"{', '.join(alone).replace('_', '-')} needs --dataset, a directory of demonstrations")
         code = _graph(options)
         if code == 0:
-            finish(options, Path(options.out))
+            finish(options, Path(options.out), _env(options))
         return code
     return _train_here(options)
 
@@ -157,7 +163,7 @@ def _train_here(options: argparse.Namespace) -> int:
     if result.cancelled:
         print(f"stopped; the same command with --resume goes on from {options.out}", file=sys.stderr)
         return INTERRUPTED
-    finish(options, Path(options.out), dataset=options.dataset)
+    finish(options, Path(options.out), _env(options), dataset=options.dataset)
     return 0
 
 
@@ -218,6 +224,7 @@ def _add_transfer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", required=True, help="directory of the checkpoint whose reward is frozen")
     command.add_argument("--variant", required=True, help=f"{OTHER_ARM}, or a variant of the task's simulated arm")
     command.add_argument("--robot", default="iiwa", help=f"of {OTHER_ARM}: a name in config/robots or a YAML file")
+    cli_results.add_env(command)
     command.add_argument("--out", default="runs/transfer", help="run directory: the new checkpoint is written here")
     command.add_argument("--steps", type=int, default=TrainConfig.environment_steps, help="control periods")
     command.add_argument("--seed", type=int, default=0, help="everything random comes from it")
@@ -235,7 +242,7 @@ def _transfer(options: argparse.Namespace) -> int:
     from irl_ros.learning.transfer import ChangedWorld, transfer
 
     checkpoint = Checkpoint.load(options.checkpoint)
-    contract, variant = checkpoint.contract, options.variant
+    contract, variant = checkpoint.contract.allow_env(options.env), options.variant
     if variant == OTHER_ARM:
         contract, variant = dataclasses.replace(contract, robot=load_robot(options.robot)), ""
     config = TrainConfig(

@@ -27,13 +27,22 @@ def add_commands(commands: Any, add: Any) -> None:
     evaluate.add_argument("--checkpoint", required=True, help="directory of the checkpoint")
     evaluate.add_argument("--episodes", type=int, default=100, help="episodes")
     evaluate.add_argument("--seed", type=int, default=0, help="start poses and goals come from it")
+    add_env(evaluate)
     add_json(evaluate)
     evaluate.set_defaults(run=_evaluate)
     report = add(commands, "report", "write summary.json and report.html of a run, or one page about several runs")
     report.add_argument("directory", nargs="+", help="run directory; several: learning curves with seeds as bands")
     report.add_argument("--out", default="", help=f"the page about several runs; empty: {COMPARISON}")
+    add_env(report)
     add_json(report)
     report.set_defaults(run=_report)
+
+
+def add_env(command: argparse.ArgumentParser) -> None:
+    """Add the option that allows a checkpoint's env to be imported."""
+    command.add_argument(
+        "--env", default="", metavar="MODULE:ID", help="the checkpoint's env, where it is your own: importing it runs its code"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -48,7 +57,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     seeds = [EVALUATION_SEED + 100_000 * options.seed + k for k in range(options.episodes)]
     bar = tqdm(total=len(seeds), desc="evaluate", unit="episode", file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
     outcomes: list[Outcome] = []
-    with bar, Rollouts(EnvSpec(checkpoint.contract), workers=2) as rollouts:
+    with bar, Rollouts(EnvSpec(checkpoint.contract.allow_env(options.env)), workers=2) as rollouts:
         for first in range(0, len(seeds), EVALUATED_AT_ONCE):
             outcomes += rollouts.evaluate(checkpoint.policy_arrays, seeds[first : first + EVALUATED_AT_ONCE])
             bar.update(len(outcomes) - bar.n)
@@ -69,7 +78,7 @@ def _report(options: argparse.Namespace) -> int:
     run = Path(options.directory[0])
     if not (run / "checkpoint").is_dir():
         raise UserError(f"{run} holds no run: there is no checkpoint in it")
-    finish(options, run)
+    finish(options, run, options.env)
     return 0
 
 
@@ -84,14 +93,14 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def finish(options: argparse.Namespace, run: Path, dataset: str | None = None, **more: Any) -> None:
-    """Summary, report, and the last lines."""
+def finish(options: argparse.Namespace, run: Path, env: str = "", dataset: str | None = None, **more: Any) -> None:
+    """Write summary and report, and print the last lines. `env`: the one that may be imported for the report."""
     from irl_ros.report import RunError, write_report
     from irl_ros.summary import SummaryError, sentences, write_summary
 
     try:
         summary = write_summary(run, **more)
-        report = write_report(run, dataset)
+        report = write_report(run, dataset, env)
     except (RunError, SummaryError) as error:
         raise UserError(str(error)) from None
     made = {"checkpoint": str(run / "checkpoint"), "figures": str(run / "summary.json"), "report": str(report)}

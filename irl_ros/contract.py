@@ -9,14 +9,16 @@ with :meth:`Contract.observe` and turn actions into joint targets with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
+from irl_ros import contract_checks as checks
+from irl_ros.contract_fit import check_fit
 from irl_ros.contract_grid import GRID_MOVES, Grid
-from irl_ros.contract_lookup import ContractError, did_you_mean, resolve_path, share_directory
+from irl_ros.contract_lookup import ContractError, did_you_mean, import_env, resolve_path, share_directory
 from irl_ros.contract_recording import load_thresholds
 from irl_ros.contract_terms import (
     ACTION_KINDS,
@@ -86,8 +88,14 @@ class Contract:
     robot: Robot | None
     task: Task
     slices: Mapping[str, slice] = field(init=False, repr=False, compare=False)
+    env_from_file: bool = field(default=False, repr=False, compare=False)
+    """Whether `task.env` comes from a checkpoint or a bag, so that its module is not imported unless allowed."""
 
     def __post_init__(self) -> None:
+        checks.check_kind("contract", "task", self.task, Task)
+        if self.robot is not None:
+            checks.check_kind("contract", "robot", self.robot, Robot)
+            check_fit(self.robot, self.task)
         offsets = np.cumsum([0] + [f.size for f in self.task.fields])
         slices = {f.name: slice(int(a), int(b)) for f, a, b in zip(self.task.fields, offsets, offsets[1:])}
         object.__setattr__(self, "slices", slices)
@@ -122,7 +130,7 @@ class Contract:
         """Every topic that the recorder must keep, by role: joint_states, command, gripper_command, goal_pose, …"""
         gripper = {"gripper_command": self.robot.gripper.command} if self.task.gripper else {}
         arm = {"joint_states": self.robot.joint_states, "command": self.robot.command}
-        return {**arm, **gripper, **dict(self.task.topics), **dict(self.task.recorded)}
+        return {**arm, **gripper, **dict(self.task.topics), **dict(self.task.recorded)}  # no role twice: Task checks it
 
     @cached_property
     def state_joint_names(self) -> tuple[str, ...]:
@@ -165,6 +173,14 @@ class Contract:
         """One field of an observation (…, observation_size) by name."""
         return observation[..., self.slices[name]]
 
+    def allow_env(self, env: str) -> Contract:
+        """Return the contract with its env allowed to be imported if it is `env`; unchanged otherwise."""
+        return replace(self, env_from_file=False) if env == self.task.env else self
+
+    def import_env(self) -> None:
+        """Import the module that registers the task's env. Raises ContractError."""
+        import_env(self.task.env, not self.env_from_file)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; :meth:`from_dict` is its inverse."""
         return {
@@ -176,11 +192,12 @@ class Contract:
     def from_dict(cls, data: Mapping[str, Any]) -> Contract:
         """The contract that :meth:`to_dict` wrote; raises ContractError on anything else."""
         try:
-            return cls(_robot_from_dict(data["robot"]), _task_from_dict(data["task"]))
-        except ContractError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise ContractError(f"this is no contract written by irl_ros: {error!r}") from None
+            parts = _entries(data, Contract, "contract")
+            return cls(_robot_from_dict(parts["robot"]), _task_from_dict(parts["task"]), env_from_file=True)
+        except ContractError as error:
+            raise ContractError(f"this is no contract written by irl_ros: {error}") from None
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ContractError(f"this is no contract written by irl_ros: {checks.shown(error)}") from None
 
     def differences(self, other: Contract, recorded: bool = False) -> list[str]:
         """What differs, field by field ("robot.joint_names: … here, … there"); empty when the contracts fit.
@@ -197,35 +214,71 @@ class Contract:
         return [f"{n}: {mine.get(n)} here, {theirs.get(n)} there" for n in names if mine.get(n) != theirs.get(n)]
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+def _entries(data: Any, kind: type, where: str) -> dict[str, Any]:
+    """Return the entries of a mapping that hold the fields of a dataclass, none unknown and none missing."""
+    if not isinstance(data, Mapping):
+        raise ContractError(f"{where} must be a mapping, not {checks.shown(data)}")
+    known = {f.name: f for f in fields(kind) if f.init and f.compare}
+    for name in data:
+        checks.check_choice(where, "entry", name, tuple(known))
+    missing = [n for n, f in known.items() if f.default is MISSING and n not in data]
+    if missing:
+        raise ContractError(f"{where}: {', '.join(missing)} is missing")
+    return dict(data)
 
 
-def _robot_from_dict(data: Mapping[str, Any] | None) -> Robot | None:
+def _tuples(value: Any, depth: int = checks.MAX_NESTING) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    if depth == 0:
+        raise ContractError(f"lists within lists, more than {checks.MAX_NESTING} deep")
+    return tuple(_tuples(v, depth - 1) for v in value)
+
+
+def _made(kind: type, data: Any, where: str, **made: Any) -> Any:
+    """Return a dataclass from a mapping of its fields, `made` instead of what it has under these names."""
+    values = {k: made[k] if k in made else _tuples(v) for k, v in _entries(data, kind, where).items()}
+    return kind(**values)
+
+
+def _robot_from_dict(data: Any) -> Robot | None:
     if data is None:
         return None
-    values = {k: _tuples(v) for k, v in data.items()}
-    topics = {name: Topic(**data[name]) for name in ("joint_states", "command")}
-    return Robot(**{**values, **topics, "gripper": _gripper_from_dict(data.get("gripper"))})
+    entries = _entries(data, Robot, "robot")
+    topics = {name: _made(Topic, entries[name], f"robot: {name}") for name in ("joint_states", "command")}
+    return _made(Robot, data, "robot", **topics, gripper=_gripper_from_dict(entries.get("gripper")))
 
 
-def _gripper_from_dict(data: Mapping[str, Any] | None) -> Gripper | None:
+def _gripper_from_dict(data: Any) -> Gripper | None:
     if data is None:
         return None
-    values = {k: _tuples(v) for k, v in data.items()}
-    return Gripper(**{**values, "command": Topic(**data["command"])})
+    command = _entries(data, Gripper, "gripper")["command"]
+    return _made(Gripper, data, "gripper", command=_made(Topic, command, "gripper: command"))
 
 
-def _task_from_dict(data: Mapping[str, Any]) -> Task:
-    values = {k: _tuples(v) for k, v in data.items()}
-    topics = tuple((role, Topic(**topic)) for role, topic in data["topics"])
-    recorded = tuple((role, Topic(**topic)) for role, topic in data.get("recorded", ()))
-    grid = None if data.get("grid") is None else Grid(**{k: _tuples(v) for k, v in data["grid"].items()})
-    fields = tuple(Field(**f) for f in data["fields"])
-    return Task(**{**values, "fields": fields, "topics": topics, "recorded": recorded, "grid": grid})
+def _task_from_dict(data: Any) -> Task:
+    entries = _entries(data, Task, "task")
+    made = {name: _topics_from_list(entries.get(name, ()), name) for name in ("topics", "recorded")}
+    grid = None if entries.get("grid") is None else _made(Grid, entries["grid"], "grid")
+    listed = _listed(entries["fields"], "task: fields", checks.MAX_FIELDS)
+    return _made(Task, data, "task", **made, grid=grid, fields=tuple(_made(Field, f, "task: fields") for f in listed))
+
+
+def _topics_from_list(data: Any, name: str) -> tuple[tuple[Any, Topic], ...]:
+    pairs = [_listed(pair, f"task: {name}", 2) for pair in _listed(data, f"task: {name}", checks.MAX_TOPICS)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ContractError(f"task: {name} must be pairs of a role and a topic, not {checks.shown(data)}")
+    return tuple((role, _made(Topic, topic, f"task: {name}")) for role, topic in pairs)
+
+
+def _listed(data: Any, where: str, most: int) -> list[Any] | tuple[Any, ...]:
+    """Return a list of at most `most` entries; anything else raises ContractError."""
+    if not isinstance(data, (list, tuple)) or len(data) > most:
+        raise ContractError(f"{where} must be a list of at most {most} entries, not {checks.shown(data)}")
+    return data
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for key, inner in value.items() for k, v in _flatten(inner, f"{name}.{key}".strip(".")).items()}
-    return {name: _tuples(value)}
+    return {name: value}

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from irl_ros.contract_lookup import ContractError, did_you_mean
+from irl_ros import contract_checks as checks
+from irl_ros.contract_lookup import ContractError
 
 GRID_MOVES = {"stay": (0, 0), "+x": (1, 0), "-x": (-1, 0), "+y": (0, 1), "-y": (0, -1)}
 """The actions of a grid, in order: by how many cells each moves along the base frame's x and y."""
@@ -35,17 +36,32 @@ class Grid:
     features: str = GRID_FEATURES[0]
 
     def __post_init__(self) -> None:
-        if not self.cell > 0 or min(self.shape) < 2:
-            raise ContractError(f"grid: cell must be above 0 m and shape at least [2, 2], not {self.cell}, {self.shape}")
-        if self.features not in GRID_FEATURES:
-            raise ContractError(f"grid: unknown features {self.features!r}.{did_you_mean(self.features, GRID_FEATURES)}")
+        far = checks.MAX_DISTANCE
+        checks.check_tuple("grid", "origin", self.origin, 2, 2)
+        checks.check_each("grid", "origin", self.origin, checks.check_number, -far, far, "m")
+        checks.check_number("grid", "height", self.height, -far, far, "m")
+        checks.check_number("grid", "cell", self.cell, 0.0, checks.MAX_STEP, "m", above=True)
+        checks.check_choice("grid", "features", self.features, GRID_FEATURES)
+        self._check_shape()
+        for name in ("keep_out", "start"):
+            checks.check_tuple("grid", name, getattr(self, name), 2, 2)
         for name, (low, high) in (("goal", (self.goal,) * 2), ("keep_out", self.keep_out), ("start", self.start)):
+            for corner in (low, high):
+                checks.check_tuple("grid", name, corner, 2, 2)
+                checks.check_each("grid", name, corner, checks.check_integer, 0, checks.MAX_GRID_CELLS)
             if not all(0 <= a <= b < n for a, b, n in zip(low, high, self.shape)):
                 raise ContractError(f"grid: {name} {low}, {high} is no cell or box of cells of a grid of {self.shape}")
         if self.keep_out_cells[self.goal_state]:
             raise ContractError(f"grid: the goal {self.goal} lies inside keep_out {self.keep_out}")
         if not len(self.start_states):
             raise ContractError(f"grid: start {self.start} has no cell outside keep_out {self.keep_out} but the goal")
+
+    def _check_shape(self) -> None:
+        checks.check_tuple("grid", "shape", self.shape, 2, 2)
+        checks.check_each("grid", "shape", self.shape, checks.check_integer, 2, checks.MAX_GRID_CELLS // 2, "cells")
+        most = checks.MAX_ONE_HOT_CELLS if self.features == "cells" else checks.MAX_GRID_CELLS
+        if self.n_states > most:
+            raise ContractError(f"grid: shape {self.shape} has {self.n_states} cells, valid are up to {most}")
 
     @property
     def n_states(self) -> int:

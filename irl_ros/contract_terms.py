@@ -8,18 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from irl_ros import contract_checks as checks
 from irl_ros.contract_grid import Grid
 from irl_ros.contract_lookup import ContractError, resolve_path
 
 ACTION_KINDS = ("joint_displacement", "end_effector_displacement")
+ENV_ACTION = "env"
+"""Action kind of a gymnasium env without a robot: whatever its action space is."""
 
 POSE_TOPICS = {"goal_pose": "goal", "object_pose": "object", "obstacle_pose": "obstacle"}
 """Roles of PoseStamped topics and the thing that each one locates: `<thing>_position`, `<thing>_orientation`. A task
 names the ones it needs under `topics`."""
+POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+JOINT_STATES_TYPE = "sensor_msgs/msg/JointState"
 COMMAND_ROLES = ("command", "gripper_command")
 """Roles of the topics that move the robot; all the others are measured."""
-RANDOMISED = ("mass", "friction", "gains", "sensor_noise", "latency")
-"""What domain randomisation may draw anew in every episode; see :class:`Task`."""
+ROBOT_ROLES = ("joint_states", *COMMAND_ROLES)
+"""Roles of the robot's own topics, which its file gives and no task may name."""
+RANDOMISED = {"mass": 1000.0, "friction": 1000.0, "gains": 1000.0, "sensor_noise": 10.0, "latency": 10.0}
+"""What domain randomisation may draw anew in every episode, and each one's maximum, in the units of :class:`Task`."""
 
 
 class FieldKind(NamedTuple):
@@ -60,8 +67,15 @@ class Topic:
     """[s] by receive time; None for a latched topic, whose last message never goes stale."""
 
     def __post_init__(self) -> None:
-        if self.max_age is not None and not 0.0 < self.max_age < np.inf:
-            raise ContractError(f"topic {self.name}: max_age must be a finite time above 0 s, not {self.max_age}")
+        checks.check_text("topic", "name", self.name)
+        where = f"topic {self.name}"
+        checks.check_text(where, "type", self.type)
+        if not checks.TOPIC.fullmatch(self.name):
+            raise ContractError(f"{where}: a topic's name is words of letters, digits and _ with / between, as goal/pose")
+        if not checks.TYPE.fullmatch(self.type):
+            raise ContractError(f"{where}: type must be package/msg/Name, as {POSE_TYPE}, not {self.type!r}")
+        if self.max_age is not None:
+            checks.check_number(where, "max_age", self.max_age, 0.0, checks.MAX_AGE, "s", above=True)
 
     @property
     def latched(self) -> bool:
@@ -82,6 +96,14 @@ class Field:
     scale: float = 1.0
     center: float = 0.0
 
+    def __post_init__(self) -> None:
+        checks.check_text("field", "name", self.name)
+        where = f"field {self.name}"
+        checks.check_integer(where, "size", self.size, 1, checks.MAX_OBSERVATION_SIZE)
+        checks.check_text(where, "unit", self.unit, least=0)
+        checks.check_number(where, "scale", self.scale, checks.MIN_SCALE, checks.MAX_SCALE, self.unit)
+        checks.check_number(where, "center", self.center, -checks.MAX_SCALE, checks.MAX_SCALE, self.unit)
+
 
 @dataclass(frozen=True)
 class Gripper:
@@ -98,8 +120,13 @@ class Gripper:
     force: float = 20.0
 
     def __post_init__(self) -> None:
-        if not self.joint_names or not self.closed < self.open or not self.force > 0:
-            raise ContractError("gripper: it needs at least one joint, closed < open, and a force above 0 N")
+        _check_joint_names("gripper", self.joint_names, checks.MAX_FINGERS)
+        for name in ("closed", "open"):
+            checks.check_number("gripper", name, getattr(self, name), -checks.MAX_DISTANCE, checks.MAX_DISTANCE, "m")
+        if not self.closed < self.open:
+            raise ContractError(f"gripper: it needs closed < open, not {self.closed} and {self.open} m")
+        checks.check_number("gripper", "force", self.force, 0.0, checks.MAX_FORCE, "N", above=True)
+        checks.check_kind("gripper", "command", self.command, Topic)
 
     @property
     def opening_range(self) -> tuple[float, float]:
@@ -133,17 +160,45 @@ class Robot:
     gripper: Gripper | None = None
 
     def __post_init__(self) -> None:
-        if not self.joint_names or self.joint_states.latched:
-            raise ContractError(f"robot {self.name}: it needs at least one joint, and a max_age of its joint_states")
-        if not _is_box(self.workspace_lower, self.workspace_upper):
-            raise ContractError(f"robot {self.name}: workspace needs lower and upper of three numbers, lower < upper")
-        for name, lower, upper, home, velocity in zip(
-            self.joint_names, self.position_lower, self.position_upper, self.home, self.velocity_limit
-        ):
-            if not np.isfinite([lower, upper, home, velocity]).all() or not lower < upper or velocity <= 0:
-                raise ContractError(f"robot {self.name}: joint {name} needs lower < upper and a velocity above 0")
-            if not lower <= home <= upper:
-                raise ContractError(f"robot {self.name}: home of {name} is {home}, outside [{lower}, {upper}]")
+        checks.check_text("robot", "name", self.name)
+        where = f"robot {self.name}"
+        checks.check_text(where, "urdf", self.urdf, checks.MAX_PATH)
+        for name in ("base_frame", "end_effector_frame"):
+            checks.check_text(where, name, getattr(self, name))
+        _check_joint_names(where, self.joint_names, checks.MAX_JOINTS)
+        self._check_limits(where)
+        self._check_fixed(where)
+        for name in ("joint_states", "command"):
+            checks.check_kind(where, name, getattr(self, name), Topic)
+        if self.joint_states.latched:
+            raise ContractError(f"{where}: it needs a max_age of its joint_states; a latched topic never goes stale")
+        _check_type(where, "joint_states", self.joint_states, JOINT_STATES_TYPE)
+        checks.check_box(where, "workspace", self.workspace_lower, self.workspace_upper)
+        if self.gripper is not None:
+            checks.check_kind(where, "gripper", self.gripper, Gripper)
+            checks.check_unique(where, "joints of arm and gripper", (*self.joint_names, *self.gripper.joint_names))
+
+    def _check_limits(self, where: str) -> None:
+        n, turn, fast = self.n_joints, checks.MAX_JOINT_POSITION, checks.MAX_JOINT_VELOCITY
+        ranges = (("position_lower", -turn, turn), ("position_upper", -turn, turn), ("home", -turn, turn))
+        for name, low, high in (*ranges, ("velocity_limit", 0.0, fast)):
+            checks.check_tuple(where, name, getattr(self, name), n, n)
+            unit = "rad/s" if name == "velocity_limit" else "rad"
+            for joint, value in zip(self.joint_names, getattr(self, name)):
+                checks.check_number(where, f"{name} of {joint}", value, low, high, unit, above=name == "velocity_limit")
+        for joint, low, high, home in zip(self.joint_names, self.position_lower, self.position_upper, self.home):
+            if not low < high:
+                raise ContractError(f"{where}: joint {joint} needs lower < upper, not {low} and {high}")
+            if not low <= home <= high:
+                raise ContractError(f"{where}: home of {joint} is {home}, outside [{low}, {high}]")
+
+    def _check_fixed(self, where: str) -> None:
+        checks.check_pairs(where, "fixed_joints", self.fixed_joints, checks.MAX_FIXED_JOINTS)
+        turn = checks.MAX_JOINT_POSITION
+        for joint, value in self.fixed_joints:
+            checks.check_number(where, f"fixed_joints: {joint}", value, -turn, turn, "rad")
+            if joint in self.joint_names:
+                raise ContractError(f"{where}: {joint} is among fixed_joints and joints; leave it out of one")
 
     @property
     def n_joints(self) -> int:
@@ -173,14 +228,13 @@ class Safety:
     """[rad] that targets may be away from the measured pose, where the task allows more."""
 
     def __post_init__(self) -> None:
-        if not self.lead > 0:
-            raise ContractError(f"safety: lead must be above 0 rad, not {self.lead}")
-        if not all(0 < a < np.inf for a in self.acceleration_limit):
-            raise ContractError("safety: every acceleration must be a finite number above 0 rad/s²")
-        if not 0 <= self.position_margin < np.inf:
-            raise ContractError(f"safety: position_margin must be 0 rad or more, not {self.position_margin}")
-        if not _is_box(self.box_lower, self.box_upper):
-            raise ContractError("safety: box needs lower and upper of three numbers, lower < upper")
+        where = "safety"
+        checks.check_number(where, "lead", self.lead, 0.0, np.inf, "rad", above=True)
+        checks.check_tuple(where, "acceleration", self.acceleration_limit, 0, checks.MAX_JOINTS)
+        for value in self.acceleration_limit:
+            checks.check_number(where, "every acceleration", value, 0.0, checks.MAX_ACCELERATION, "rad/s²", above=True)
+        checks.check_number(where, "position_margin", self.position_margin, 0.0, checks.MAX_JOINT_POSITION, "rad")
+        checks.check_box(where, "box", self.box_lower, self.box_upper)
 
 
 @dataclass(frozen=True)
@@ -244,21 +298,83 @@ class Task:
     """Topics by role that are recorded beside the observation's, raw: a camera, a joystick."""
 
     def __post_init__(self) -> None:
+        checks.check_text("task", "name", self.name)
+        where = f"task {self.name}"
+        checks.check_text(where, "env", self.env)
+        checks.check_number(where, "rate", self.rate, checks.MIN_RATE, checks.MAX_RATE, "Hz")
+        checks.check_integer(where, "horizon", self.horizon, 2, checks.MAX_HORIZON, "control periods")
+        self._check_action(where)
+        self._check_observation(where)
+        self._check_topics(where)
+        self._check_randomisation(where)
+        self._check_grid(where)
+
+    def _check_action(self, where: str) -> None:
+        checks.check_choice(where, "action kind", self.action_kind, (*ACTION_KINDS, ENV_ACTION))
+        checks.check_flag(where, "action.gripper", self.gripper)
+        checks.check_integer(where, "action_size", self.action_size, 1 + self.gripper, checks.MAX_ACTION_SIZE)
+        fast, lead = checks.MAX_JOINT_VELOCITY, checks.MAX_LEAD
+        checks.check_number(where, "action.max_speed", self.max_speed, 0.0, fast, "rad/s", above=True)
+        checks.check_number(where, "action.max_lead", self.max_lead, 0.0, lead, "rad", above=True)
+        moved = self.moves_end_effector
+        checks.check_number(where, "action.max_step", self.max_step, 0.0, checks.MAX_STEP, "m", above=moved)
+        checks.check_tuple(where, "action.orientation", self.orientation, 0, 4)
+        checks.check_each(where, "action.orientation", self.orientation, checks.check_number, -1.0, 1.0)
         if self.orientation and not (len(self.orientation) == 4 and abs(np.linalg.norm(self.orientation) - 1) < 1e-6):
-            raise ContractError(f"task {self.name}: action.orientation must be a unit quaternion (x, y, z, w)")
-        if not 0 < self.rate < np.inf or self.horizon < 2:
-            raise ContractError(f"task {self.name}: rate must be above 0 Hz and horizon at least 2 periods")
-        if self.action_kind in ACTION_KINDS and not (0 < self.max_speed < np.inf and 0 < self.max_lead < np.inf):
             raise ContractError(
-                f"task {self.name}: action.max_speed [rad/s] and action.max_lead [rad] must be finite and above 0, not "
-                f"{self.max_speed} and {self.max_lead}"
+                f"{where}: action.orientation must be a unit quaternion (x, y, z, w), not {self.orientation}"
             )
-        if self.moves_end_effector and not self.max_step > 0:
-            raise ContractError(f"task {self.name}: action.max_step must be above 0 m, not {self.max_step}")
-        if self.grid is not None and not (self.moves_end_effector and self.max_step >= self.grid.cell):
+
+    def _check_observation(self, where: str) -> None:
+        checks.check_tuple(where, "observation", self.fields, 1, checks.MAX_FIELDS)
+        checks.check_each(where, "observation", self.fields, checks.check_kind, Field)
+        checks.check_unique(where, "fields of the observation", (f.name for f in self.fields))
+        size = sum(f.size for f in self.fields)
+        checks.check_integer(where, "size of the observation", size, 1, checks.MAX_OBSERVATION_SIZE)
+        numbers, most = (self.horizon + 1) * (size + self.action_size), checks.MAX_EPISODE_VALUES
+        if numbers > most:
             raise ContractError(
-                f"task {self.name}: a grid needs actions of kind end_effector_displacement whose max_step spans a cell "
+                f"{where}: an episode of horizon {self.horizon} has {numbers} numbers, valid are up to {most}; shorten it"
+            )
+        for name in ("policy_inputs", "reward_features"):
+            checks.check_tuple(where, name, getattr(self, name), 0, checks.MAX_FEATURES)
+            checks.check_each(where, name, getattr(self, name), checks.check_text, checks.MAX_FEATURE_LENGTH)
+
+    def _check_topics(self, where: str) -> None:
+        for name in ("topics", "recorded"):
+            checks.check_pairs(where, name, getattr(self, name), checks.MAX_TOPICS)
+            for role, topic in getattr(self, name):
+                checks.check_kind(where, f"{name}: {role}", topic, Topic)
+        for role, topic in self.topics:
+            checks.check_choice(f"{where}: topics", "role", role, tuple(POSE_TOPICS))
+            _check_type(where, role, topic, POSE_TYPE)
+        for role, _ in self.recorded:
+            if role in ROBOT_ROLES or role in dict(self.topics):
+                raise ContractError(f"{where}: recording: also: {role} is recorded anyway; name other topics only")
+
+    def _check_randomisation(self, where: str) -> None:
+        where = f"{where}: randomisation"
+        checks.check_pairs(where, "randomisation", self.randomisation, len(RANDOMISED))
+        for name, bounds in self.randomisation:
+            checks.check_choice(where, "key", name, tuple(RANDOMISED))
+            checks.check_tuple(where, name, bounds, 2, 2)
+            checks.check_each(where, name, bounds, checks.check_number, 0.0, RANDOMISED[name])
+            if not bounds[0] <= bounds[1]:
+                raise ContractError(f"{where}: {name} needs a range 0 <= low <= high, not {list(bounds)}")
+
+    def _check_grid(self, where: str) -> None:
+        if self.grid is None:
+            return
+        checks.check_kind(where, "grid", self.grid, Grid)
+        if not (self.moves_end_effector and self.max_step >= self.grid.cell):
+            raise ContractError(
+                f"{where}: a grid needs actions of kind end_effector_displacement whose max_step spans a cell "
                 f"({self.grid.cell} m)"
+            )
+        if self.grid.n_states * self.horizon > checks.MAX_GRID_PERIODS:
+            raise ContractError(
+                f"{where}: a grid of {self.grid.n_states} cells over {self.horizon} periods has more than "
+                f"{checks.MAX_GRID_PERIODS} values of a cell and period; take fewer cells or a shorter horizon"
             )
 
     @property
@@ -277,6 +393,14 @@ class Task:
         return 1.0 / self.rate
 
 
-def _is_box(lower: tuple[float, ...], upper: tuple[float, ...]) -> bool:
-    """Whether these are opposite corners; a robot without a workspace has two empty ones."""
-    return len(lower) == len(upper) and len(lower) in (0, 3) and all(a < b for a, b in zip(lower, upper))
+def _check_joint_names(where: str, names: tuple[str, ...], most: int) -> None:
+    """Raise ContractError unless these are 1 to `most` unique names."""
+    checks.check_tuple(where, "joints", names, 1, most)
+    checks.check_each(where, "joints", names, checks.check_text)
+    checks.check_unique(where, "joints", names)
+
+
+def _check_type(where: str, role: str, topic: Topic, kind: str) -> None:
+    """Raise ContractError unless the topic of a role has the message type `kind`."""
+    if topic.type != kind:
+        raise ContractError(f"{where}: topic {role} ({topic.name}): type {topic.type} is not supported; valid: {kind}")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from irl_ros.contract_checks import check_choice, shown
+from irl_ros.contract_fit import check_fit
 from irl_ros.contract_grid import Grid
 from irl_ros.contract_lookup import ContractError, did_you_mean, share_directory
 from irl_ros.contract_terms import (
     ACTION_KINDS,
-    COMMAND_ROLES,
     FIELDS,
     POSE_TOPICS,
     RANDOMISED,
@@ -101,25 +101,37 @@ def check_keys(data: Mapping[str, Any], valid: Sequence[str], where: str) -> Non
 
 
 def parsed(parse: Callable[..., Any], data: Mapping[str, Any], *more: Any) -> Any:
-    """What `parse` makes of a file's content; a value of the wrong form becomes a ContractError that names the file."""
+    """Return `parse(data, *more)`; an error becomes a ContractError that names the file."""
+    path = data["_path"]
     try:
         return parse(data, *more)
-    except ContractError:
-        raise
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
+    except ContractError as error:
+        raise ContractError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
         raise ContractError(
-            f"{data['_path']}: a value has the wrong form ({error}); compare with the files in irl_ros' config directory"
+            f"{path}: a value has the wrong form ({shown(error)}); compare with the files in irl_ros' config directory"
         ) from None
+
+
+def _number(value: Any) -> Any:
+    """Return a number as a float, also one that YAML takes for text (1e-3); anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
+
+
+def _numbers(values: Any) -> tuple[Any, ...]:
+    return tuple(map(_number, values))
 
 
 def _parse_topic(data: Mapping[str, Any], where: str, commands: bool = False) -> Topic:
     check_keys(data, ("name", "type", "max_age", "latched"), where)
     if not commands and ("max_age" in data) == bool(data.get("latched")):
         raise ContractError(f"{where}: give either max_age [s] or latched: true")
-    age = data.get("max_age")
-    if age is not None and not float(age) > 0:
-        raise ContractError(f"{where}: max_age must be above 0 s, not {age}")
-    return Topic(_take(data, "name", where), _take(data, "type", where), None if age is None else float(age))
+    return Topic(_take(data, "name", where), _take(data, "type", where), _number(data.get("max_age")))
 
 
 def _parse_robot(data: Mapping[str, Any]) -> Robot:
@@ -133,31 +145,32 @@ def _parse_robot(data: Mapping[str, Any]) -> Robot:
         for key in ("position", "velocity", "home"):
             _take(joint, key, f"{where}: joint {name}")
     workspace = data.get("workspace") or {"lower": (), "upper": ()}
+    ranges = [_pair(joint, "position", f"{where}: joint {name}") for name, joint in joints.items()]
     return Robot(
         name=_take(data, "name", where),
         urdf=_near_config(_take(data, "urdf", where), where),
         base_frame=_take(data, "base_frame", where),
         end_effector_frame=_take(data, "end_effector_frame", where),
         joint_names=tuple(joints),
-        position_lower=tuple(float(j["position"][0]) for j in joints.values()),
-        position_upper=tuple(float(j["position"][1]) for j in joints.values()),
-        velocity_limit=tuple(float(j["velocity"]) for j in joints.values()),
-        home=tuple(float(j["home"]) for j in joints.values()),
+        position_lower=_numbers(lower for lower, _ in ranges),
+        position_upper=_numbers(upper for _, upper in ranges),
+        velocity_limit=_numbers(j["velocity"] for j in joints.values()),
+        home=_numbers(j["home"] for j in joints.values()),
         joint_states=_parse_topic(_take(topics, "joint_states", where), f"{where}: topics.joint_states"),
         command=_parse_topic(_take(topics, "command", where), f"{where}: topics.command", commands=True),
-        fixed_joints=tuple((n, float(v)) for n, v in (data.get("fixed_joints") or {}).items()),
-        workspace_lower=tuple(map(float, workspace["lower"])),
-        workspace_upper=tuple(map(float, workspace["upper"])),
+        fixed_joints=tuple((n, _number(v)) for n, v in (data.get("fixed_joints") or {}).items()),
+        workspace_lower=_numbers(workspace["lower"]),
+        workspace_upper=_numbers(workspace["upper"]),
         gripper=_parse_gripper(data["gripper"], f"{where}: gripper") if data.get("gripper") else None,
     )
 
 
 def _parse_gripper(data: Mapping[str, Any], where: str) -> Gripper:
     check_keys(data, ("joints", "closed", "open", "command", "force"), where)
-    force = {"force": float(data["force"])} if "force" in data else {}
+    force = {"force": _number(data["force"])} if "force" in data else {}
     command = _parse_topic(_take(data, "command", where), f"{where}: command", commands=True)
-    joints = tuple(map(str, _take(data, "joints", where)))
-    return Gripper(joints, float(_take(data, "closed", where)), float(_take(data, "open", where)), command, **force)
+    joints = tuple(_take(data, "joints", where))
+    return Gripper(joints, _number(_take(data, "closed", where)), _number(_take(data, "open", where)), command, **force)
 
 
 def _parse_safety(data: Mapping[str, Any]) -> Safety:
@@ -168,11 +181,10 @@ def _parse_safety(data: Mapping[str, Any]) -> Safety:
     if set(accelerations) not in (set(), set(robot.joint_names)):
         raise ContractError(f"{where}: acceleration must name every joint: {', '.join(robot.joint_names)}")
     safety = Safety(
-        acceleration_limit=tuple(float(accelerations[n]) for n in robot.joint_names if accelerations),
-        position_margin=float(limits.get("position_margin", 0.0)),
-        box_lower=tuple(map(float, box["lower"])),
-        box_upper=tuple(map(float, box["upper"])),
-        lead=float(limits.get("lead", math.inf)),
+        acceleration_limit=_numbers(accelerations[n] for n in robot.joint_names if accelerations),
+        box_lower=_numbers(box["lower"]),
+        box_upper=_numbers(box["upper"]),
+        **{name: _number(limits[name]) for name in ("position_margin", "lead") if name in limits},
     )
     room = min(upper - lower for lower, upper in zip(robot.position_lower, robot.position_upper))
     if not 2 * safety.position_margin < room:
@@ -193,12 +205,12 @@ def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
     action = _take(data, "action", where)
     topics = data.get("topics") or {}
     check_keys(topics, tuple(POSE_TOPICS), f"{where}: topics")
-    fields = tuple(_parse_field(entry, robot, topics, where) for entry in _take(data, "observation", where))
-    return Task(
+    fields = tuple(_parse_field(entry, robot, where) for entry in _take(data, "observation", where))
+    task = Task(
         name=_take(data, "name", where),
         env=_take(data, "env", where),
-        rate=float(_take(data, "rate", where)),
-        horizon=int(_take(data, "horizon", where)),
+        rate=_number(_take(data, "rate", where)),
+        horizon=_take(data, "horizon", where),
         **_parse_action(action, robot, f"{where}: action"),
         fields=fields,
         policy_inputs=tuple(_take(data, "policy_inputs", where)),
@@ -206,87 +218,74 @@ def _parse_task(data: Mapping[str, Any], robot: Robot) -> Task:
         topics=tuple((role, _parse_topic(t, f"{where}: topics.{role}")) for role, t in topics.items()),
         grid=_parse_grid(data["grid"], robot, f"{where}: grid") if "grid" in data else None,
         randomisation=_parse_randomisation(data.get("randomisation") or {}, f"{where}: randomisation"),
-        recorded=_parse_recorded(data.get("recording") or {}, topics, f"{where}: recording"),
+        recorded=_parse_recorded(data.get("recording") or {}, f"{where}: recording"),
     )
+    check_fit(robot, task)
+    return task
 
 
-def _parse_recorded(
-    data: Mapping[str, Any], known: Mapping[str, Any], where: str
-) -> tuple[tuple[str, Topic], ...]:
+def _parse_recorded(data: Mapping[str, Any], where: str) -> tuple[tuple[str, Topic], ...]:
     """Topics that are recorded and no part of an observation."""
     check_keys(data, ("also", *(field.name for field in dataclasses.fields(Thresholds))), where)
     also = data.get("also") or {}
-    for role in also:
-        if role in known or role in ("joint_states", *COMMAND_ROLES):
-            raise ContractError(f"{where}: also: {role} is recorded anyway; name other topics only")
     return tuple((role, _parse_topic(topic, f"{where}: also.{role}")) for role, topic in also.items())
 
 
-def _parse_randomisation(data: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[float, float]], ...]:
-    check_keys(data, RANDOMISED, where)
-    for name, (low, high) in data.items():
-        if not 0 <= float(low) <= float(high):
-            raise ContractError(f"{where}: {name} needs a range 0 <= low <= high, not [{low}, {high}]")
-    return tuple((name, (float(low), float(high))) for name, (low, high) in data.items())
+def _parse_randomisation(data: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    check_keys(data, tuple(RANDOMISED), where)
+    return tuple((name, _numbers(bounds)) for name, bounds in data.items())
 
 
 def _parse_action(data: Mapping[str, Any], robot: Robot, where: str) -> dict[str, Any]:
     """The fields of Task that say what an action is."""
     kind = _take(data, "kind", where)
-    if kind not in ACTION_KINDS:
-        raise ContractError(f"{where}: unknown action kind {kind!r}.{did_you_mean(kind, ACTION_KINDS)}")
+    check_choice(where, "action kind", kind, ACTION_KINDS)
     end_effector = kind == "end_effector_displacement"
     more = ("max_step", "orientation") if end_effector else ()
     check_keys(data, ("kind", "max_speed", "max_lead", "gripper", *more), where)
-    gripper = bool(data.get("gripper", False))
-    if gripper and robot.gripper is None:
-        raise ContractError(f"{where}: robot {robot.name} has no gripper; say so in its file, or leave gripper out here")
+    gripper = data.get("gripper", False)
     return {
         "action_kind": kind,
-        "action_size": (3 if end_effector else robot.n_joints) + gripper,
+        "action_size": (3 if end_effector else robot.n_joints) + (gripper is True),
         "gripper": gripper,
-        "orientation": tuple(map(float, data.get("orientation", ()))),
-        "max_speed": float(_take(data, "max_speed", where)),
-        "max_lead": float(_take(data, "max_lead", where)),
-        "max_step": float(_take(data, "max_step", where)) if end_effector else 0.0,
+        "orientation": _numbers(data.get("orientation", ())),
+        "max_speed": _number(_take(data, "max_speed", where)),
+        "max_lead": _number(_take(data, "max_lead", where)),
+        "max_step": _number(_take(data, "max_step", where)) if end_effector else 0.0,
     }
 
 
 def _parse_grid(data: Mapping[str, Any], robot: Robot, where: str) -> Grid:
-    """Without an origin the grid lies in the middle of the robot's workspace; it must not leave it."""
+    """Without an origin the grid lies in the middle of the robot's workspace."""
     check_keys(data, ("origin", "cell", "shape", "height", "goal", "keep_out", "start", "features"), where)
-    if not robot.workspace_lower:
-        raise ContractError(f"{where}: robot {robot.name} has no workspace, and a grid must lie in it")
-    cell, shape = float(_take(data, "cell", where)), _pair(data, "shape", where)
-    lower, upper = robot.workspace_lower, robot.workspace_upper
-    middle = [round((a + b - n * cell) / 2, 9) for a, b, n in zip(lower, upper, shape)]
-    origin = tuple(map(float, data.get("origin", middle)))
-    height = float(_take(data, "height", where))
-    far = (*(o + n * cell for o, n in zip(origin, shape)), height)
-    if any(a < b - 1e-9 for a, b in zip((*origin, height), lower)) or any(a > b + 1e-9 for a, b in zip(far, upper)):
-        raise ContractError(f"{where}: from {(*origin, height)} to {far} m it leaves {robot.name}'s workspace")
-    corners = {name: tuple(tuple(map(int, c)) for c in _take(data, name, where)) for name in ("keep_out", "start")}
-    features = {"features": data["features"]} if "features" in data else {}
-    return Grid(origin, cell, shape, height, _pair(data, "goal", where), **corners, **features)
+    cell, shape = _number(_take(data, "cell", where)), _pair(data, "shape", where)
+    corners = {name: tuple(tuple(c) for c in _take(data, name, where)) for name in ("keep_out", "start")}
+    return Grid(
+        origin=_numbers(data["origin"]) if "origin" in data else _middle(robot, cell, shape),
+        cell=cell,
+        shape=shape,
+        height=_number(_take(data, "height", where)),
+        goal=_pair(data, "goal", where),
+        **corners,
+        **({"features": data["features"]} if "features" in data else {}),
+    )
 
 
-def _pair(data: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
+def _middle(robot: Robot, cell: Any, shape: tuple[Any, Any]) -> tuple[float, ...]:
+    """Origin of a grid in the middle of the workspace; any where there is none, which :class:`Contract` refuses."""
+    corners = zip(robot.workspace_lower or (0.0, 0.0), robot.workspace_upper or (0.0, 0.0), shape)
+    return tuple(round((a + b - n * cell) / 2, 9) for a, b, n in corners)
+
+
+def _pair(data: Mapping[str, Any], key: str, where: str) -> tuple[Any, Any]:
     first, second = _take(data, key, where)
-    return int(first), int(second)
+    return first, second
 
 
-def _parse_field(entry: str | Mapping[str, Any], robot: Robot, topics: Mapping[str, Any], where: str) -> Field:
+def _parse_field(entry: str | Mapping[str, Any], robot: Robot, where: str) -> Field:
     """An entry is a field's name, or `{name: scale}` where networks shall see it divided by another scale."""
     ((name, scale),) = entry.items() if isinstance(entry, Mapping) else ((entry, None),)
-    if name not in FIELDS:
-        raise ContractError(f"{where}: unknown observation field {name!r}.{did_you_mean(name, tuple(FIELDS))}")
+    check_choice(where, "observation field", name, tuple(FIELDS))
     kind = FIELDS[name]
-    for source in kind.sources:
-        if source != "joint_states" and source not in topics:
-            raise ContractError(f"{where}: field {name} needs the topic {source} under topics")
-    if name == "gripper_opening" and robot.gripper is None:
-        raise ContractError(f"{where}: field {name} needs a gripper, and robot {robot.name} has none")
-    if scale is not None and not float(scale) > 0:
-        raise ContractError(f"{where}: the scale of {name} must be above 0, not {scale}")
     size = robot.n_joints if kind.size is None else kind.size
-    return Field(name, size, kind.unit, kind.scale if scale is None else float(scale))
+    return Field(name, size, kind.unit, kind.scale if scale is None else _number(scale))

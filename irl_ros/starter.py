@@ -27,6 +27,14 @@ from irl_ros.lifetime import die_with_parent
 
 PROGRESS_PERIOD_S = 10.0
 """[s] Between two states of a progress bar where the output is no terminal."""
+SAFE_PATH = ("-P", "-m")
+"""Options of Python that run a module without importing from the working directory, which may be a stranger's."""
+if sys.version_info < (3, 11):  # knows no -P
+    SAFE_PATH = (
+        "-c",
+        "import sys; del sys.path[0], sys.argv[0]; "
+        "import runpy; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)",
+    )
 COLOURS = (36, 33, 35, 32, 34, 31)
 
 
@@ -50,7 +58,7 @@ def start(graph: Graph, output: TextIO | None = None) -> int:
 def node_command(node: Node, parameter_files: Sequence[Path]) -> list[str]:
     """The command line of a node: this very Python (its start-up sets library paths), parameters, remappings."""
     renames = [("__node", node.name), *([("__ns", "/" + node.namespace.strip("/"))] if node.namespace else [])]
-    command = [sys.executable, "-m", node.module, "--ros-args"]
+    command = [sys.executable, *SAFE_PATH, node.module, "--ros-args"]
     for source, target in (*renames, *node.remappings):
         command += ["-r", f"{source}:={target}"]
     for path in parameter_files:

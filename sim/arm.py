@@ -209,9 +209,17 @@ class Arm(World):
         """Let the drives go to the goal, each no faster than its velocity limit."""
         goal = self._goal.copy()
         goal[self._locked] = self._start[self._locked]
-        for joint, target, force, speed in zip(self.joints, goal, self._forces, self.robot.velocity_limit):
+        limits = zip(self.joints, goal.tolist(), self._forces, *self._gains, self.robot.velocity_limit)
+        for joint, target, force, position_gain, velocity_gain, speed in limits:
             self._bullet.setJointMotorControl2(
-                self.body, joint, pybullet.POSITION_CONTROL, targetPosition=float(target), force=force, maxVelocity=speed
+                self.body,
+                joint,
+                pybullet.POSITION_CONTROL,
+                targetPosition=target,
+                force=force,
+                positionGain=position_gain,
+                velocityGain=velocity_gain,
+                maxVelocity=speed,
             )
         for _ in range(n):
             self._step_physics()

@@ -272,6 +272,7 @@ def from_now(trajectory: Trajectory, delay: float) -> Trajectory:
 
 
 def _make_env(contract: Contract, gui: bool) -> gymnasium.Env:
+    contract.import_env()
     env = gymnasium.make(
         contract.task.env, contract=contract, render_mode="human" if gui else None, disable_env_checker=True
     ).unwrapped

@@ -159,7 +159,9 @@ class Driver:
             assert (path >= np.minimum(self.target, rest) - EPS).all(), "past its stop"
             assert (path <= np.maximum(self.target, rest) + EPS).all(), "past its stop"
             return
-        np.testing.assert_array_equal(halt.hold, np.clip(self.measured, self.lower, self.upper))
+        lead = self.contract.task.max_lead
+        hold = np.clip(np.clip(self.measured, self.target - lead, self.target + lead), self.lower, self.upper)
+        np.testing.assert_array_equal(halt.hold, hold)
         stays = (rest == self.measured) & (len(halt.trajectory.times) > 1)  # where it is, held or pushed
         assert (times >= period).all() and (stays | (self.fastest / self.acceleration <= times + EPS)).all()
         whole, braking = self.stop - self.measured, self.fastest * (self.braking_times / 2 + age)

@@ -191,6 +191,17 @@ def test_a_recording_that_begins_in_a_motion_begins_where_everything_is_known() 
     np.testing.assert_array_equal(episode.observations[:-1], whole.observations[1:])
 
 
+def test_a_first_command_with_the_stamp_of_the_first_joint_state_is_not_the_beginning() -> None:
+    """By a coarse clock both are of one moment; the command was received first, so it answers nothing that is known."""
+    truth = Truth(5, latency=0.0, jitter=0.0)
+    samples = stamped([event for event in truth.events if event[0] > truth.sent[0] - 1e-9 or event[1] == "goal_pose"])
+    first, state = samples["command"][0], samples["joint_states"][0]
+    assert first.order < state.order
+    samples["joint_states"][0] = state._replace(time=first.time)
+    episode = align("late", samples, CONTRACT, KINEMATICS)
+    np.testing.assert_allclose(episode.actions[1:20], truth.actions[2:21], atol=1e-9)
+
+
 def without(role: str):
     return lambda events: [e for e in events if e[1] != role]
 

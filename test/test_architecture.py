@@ -9,8 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = (
     ("irl_ros.contract_lookup",),
+    ("irl_ros.contract_checks",),
     ("irl_ros.contract_grid",),
     ("irl_ros.contract_terms",),
+    ("irl_ros.contract_fit",),
     ("irl_ros.contract_yaml",),
     ("irl_ros.contract_recording",),
     ("irl_ros.contract", "irl_ros.lifetime", "irl_ros.ros_domain"),

@@ -243,7 +243,7 @@ def test_nothing_usable_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_message_type_without_definition_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     data = CONTRACT.to_dict()
-    data["robot"]["joint_states"]["type"] = "my_robot/msg/Joints"
+    data["robot"]["command"]["type"] = "my_robot/msg/Joints"
     with pytest.raises(BagError, match="my_robot/msg/Joints"):
         BagWriter(tmp_path / "episode_0000", Contract.from_dict(data), TOPICS)
     assert list(tmp_path.iterdir()) == []

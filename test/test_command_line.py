@@ -124,7 +124,7 @@ def test_a_report_for_machines_leaves_stdout_to_json(here: Path, capsys, monkeyp
     figures |= {"policy_episodes": 2, "policy_success_2cm": 0.5, "policy_success": 1.0, "behaviour_cloning_success": 0.0}
     (here / "runs/demo/training").mkdir()
     (here / "runs/demo/training/result.json").write_text(json.dumps(figures))
-    monkeypatch.setattr("irl_ros.report.write_report", lambda run, dataset: run / "report.html")
+    monkeypatch.setattr("irl_ros.report.write_report", lambda run, dataset, env: run / "report.html")
     assert run(["report", "runs/demo", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["policy_success"] == 1.0 and said["report"] == "runs/demo/report.html" and "irl_ros" in said["versions"]

@@ -20,7 +20,7 @@ from irl_ros.data.interchange import load_npz, write_npz
 from irl_ros.exchange import FORMS, ExchangeError, export, take_over
 from test_bag import CONTRACT, write
 
-ENV = Contract(None, Task("env", "Some-v0", 20.0, 30, "any", 2, (Field("state", 4),), ("state",), ("state",)))
+ENV = Contract(None, Task("env", "Some-v0", 20.0, 30, "env", 2, (Field("state", 4),), ("state",), ("state",)))
 READ_BY_THEM = {
     "minari": "import os; os.environ['MINARI_DATASETS_PATH'] = {out!r}; import minari\n"
     "for e in minari.load_dataset('irl_ros/panda-reach-v0'): print(e.observations.shape, e.actions.shape)",

@@ -207,7 +207,7 @@ MUTANTS = [
     Mutant("a blind halt past its stop", "gate", ", 1.5 * np.array(self._step.times))", ", 9.0)"),
     Mutant("a halt goes by the last step alone", "gate", "np.abs(self._before.velocity)) * times", "0.0) * times"),
     Mutant("a halt behind where the arm is by now", "gate", ' + max(ages["joint_states"], 0.0)', ""),
-    Mutant("hold where the command ended", "gate", "self._limits.within(hold)", "rest"),
+    Mutant("hold where the command ended", "gate", "clip(np.asarray(hold, np.float64), self._target - lead, self._target + lead)", "rest"),
     Mutant("rest in a stale pose", "gate", ' and self._freshness.stale_role("joint_states", ages) is None', ""),
     Mutant("armed after a halt", "gate", "self.state, self.reason = GateState.HALTED, reason", "self.reason = reason"),
     Mutant(

@@ -11,7 +11,7 @@ from irl_ros.contract import Contract, Field, Task
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.interchange import load_npz
 
-TASK = Task("env", "Some-v0", 20.0, 30, "any", 2, (Field("observation", 4),), ("observation",), ("observation",))
+TASK = Task("env", "Some-v0", 20.0, 30, "env", 2, (Field("observation", 4),), ("observation",), ("observation",))
 CONTRACT = Contract(None, TASK)
 
 

@@ -33,7 +33,7 @@ def arguments(tmp_path_factory) -> list[str]:
 
 
 def test_a_training_holds_out_and_ends_as_the_command_line_says(arguments, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cli, "finish", lambda options, run, **more: None)  # the report has tests of its own
+    monkeypatch.setattr(cli, "finish", lambda options, run, *more, **named: None)  # the report has tests of its own
     monkeypatch.setattr(health.Course, "converged", property(lambda self: len(self.ends) >= 2))
     assert cli.main([*arguments, "--out", str(tmp_path), "--held-out", "1", "--stop-when-converged"]) == 0
     config = Checkpoint.load(tmp_path / "checkpoint").provenance["config"]
@@ -50,7 +50,7 @@ def test_more_than_there_are_cannot_be_held_out(arguments, tmp_path: Path, capsy
 
 def test_without_ray_nothing_changes_and_asking_for_it_says_what_to_install(arguments, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    monkeypatch.setattr(cli, "finish", lambda options, run, **more: None)
+    monkeypatch.setattr(cli, "finish", lambda options, run, *more, **named: None)
     assert cli.main([*arguments, "--out", str(tmp_path), "--rollout-backend", "ray"]) == cli.USAGE_ERROR
     said = capsys.readouterr().err.splitlines()
     assert any(line.startswith("error: Ray is not installed here: pip install 'irl_ros[ray]'") for line in said)

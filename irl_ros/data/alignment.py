@@ -100,9 +100,10 @@ def command_grid(samples: Mapping[str, Sequence[Sample]], contract: Contract) ->
     times = np.array([s.time for s in samples["command"]])
     offsets = (times - times[0]) / period
     start = times[0] + round(np.median(offsets - np.round(offsets)) * period)
-    known = max(samples[role][0].time for role in contract.sources)
-    if start < known <= start + period:  # recorded from the middle of a motion: its first tick saw less than all
-        start += round(period)
+    first = [samples[role][0] for role in contract.sources]
+    known, order = max(s.time for s in first), max(s.order for s in first)
+    if known <= start + period and (start < known or samples["command"][0].order < order):
+        start += round(period)  # recorded from the middle of a motion: its first tick saw less than all
     ticks = _ticks(start, samples, contract)
     commands = np.searchsorted(times, ticks[:-1] + round(period / 2), side="left") - 1
     # A first command that came half a period late or more is still the first one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from irl_ros.contract import Contract, ContractError, Field, Task
+from irl_ros.contract_lookup import import_env
 from irl_ros.data.episode import Demonstrations, Episode
 
 MIN_SCALE = 1e-3
@@ -28,24 +28,21 @@ class EnvSpec:
     def find(self) -> None:
         """Import what registers the env, and look it up; raises ContractError, before processes start that need it."""
         env, name = self.contract.task.env, self.contract.task.name
-        module, _, id = env.rpartition(":")
+        self.contract.import_env()
         try:
-            if module:
-                importlib.import_module(module)
-            gymnasium.spec(id)
-        except ImportError as error:
-            raise ContractError(
-                f"task {name}: its env {env} cannot be imported ({error}); work in the directory where its module lies, "
-                "or name that directory in PYTHONPATH"
-            ) from None
+            gymnasium.spec(env.rpartition(":")[2])
         except gymnasium.error.Error as error:
             raise ContractError(f"task {name}: its env {env}: {error}") from None
 
     def make(self, **options: Any) -> gymnasium.Env:
-        """The env, without gymnasium's per-step checks; a robot's env gets the contract itself. `options` go to it."""
+        """Return the env, without gymnasium's per-step checks. A robot's env gets the contract itself, and `options`.
+
+        Raises ContractError where a file named the env and no option allows its import.
+        """
         kwargs = {**self.options, **options}
         if self.contract.robot is not None:
             kwargs["contract"] = self.contract
+        self.contract.import_env()
         return gymnasium.make(self.contract.task.env, disable_env_checker=True, max_episode_steps=-1, **kwargs)
 
 
@@ -55,6 +52,7 @@ def env_contract(env_id: str, horizon: int | None, reward_features: Sequence[str
     A Dict becomes one field per key, in the space's key order; a Box becomes the fields obs_0, obs_1, …
     """
     try:
+        import_env(env_id, allowed=True)
         env = gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError) as error:
         raise ContractError(f"env {env_id!r}: {error}") from None

@@ -16,16 +16,22 @@ They are parsed here, never evaluated as Python.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from irl_ros.contract import Contract, ContractError, did_you_mean
+from irl_ros.contract import Contract, ContractError, Field, did_you_mean
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+(?:\.\d+)?|[\[\]():,*-])")
 _EPSILON = 1e-9
+MAX_TOKENS = 256
+"""Maximum words and signs of an expression: parsing and evaluation nest by them, and Python nests 1,000 deep."""
+SHOWN = 200
+"""Characters of an expression that an error quotes."""
+MAX_SIZE = 16_384
+"""Maximum numbers that a list of expressions has together."""
 
 
 class Transition(NamedTuple):
@@ -60,8 +66,15 @@ class Features:
         if not expressions:
             raise ContractError(f"task {contract.task.name}: at least one feature is needed")
         self.expressions = tuple(expressions)
-        self._parts = [_Parser(text, contract).parse() for text in expressions]
-        self.size = sum(part.size for part in self._parts)
+        self._parts, self.size = [], 0
+        known = {f.name: (f, contract.slices[f.name]) for f in contract.task.fields}
+        for text in expressions:
+            self._parts.append(_Parser(text, contract, known).parse())
+            self.size += self._parts[-1].size
+            if self.size > MAX_SIZE:
+                raise ContractError(
+                    f"task {contract.task.name}: features have {self.size} numbers or more, valid are up to {MAX_SIZE}"
+                )
         self._center = np.concatenate([part.center for part in self._parts])
         self._scale = np.concatenate([part.scale for part in self._parts])
         self.needs_transition = any(part.needs_transition for part in self._parts)
@@ -80,12 +93,13 @@ class Features:
 class _Parser:
     """Recursive descent over `product (- product)*`; a product is `number * product` or a term."""
 
-    def __init__(self, text: str, contract: Contract):
-        self._text, self._contract = text, contract
+    def __init__(self, text: str, contract: Contract, fields: Mapping[str, tuple[Field, slice]]):
+        self._text, self._contract, self._fields = text, contract, fields
         self._tokens = _TOKEN.findall(text)
         if "".join(self._tokens) != re.sub(r"\s", "", text):
             raise self._error("it has a character that features do not use")
-        self._fields = {f.name: (f, contract.slices[f.name]) for f in contract.task.fields}
+        if len(self._tokens) > MAX_TOKENS:
+            raise self._error(f"it has {len(self._tokens)} words and signs, valid are up to {MAX_TOKENS}")
 
     def parse(self) -> Expression:
         expression = self._difference()
@@ -94,7 +108,7 @@ class _Parser:
         return expression
 
     def _error(self, reason: str) -> ContractError:
-        return ContractError(f"feature {self._text!r}: {reason}")
+        return ContractError(f"feature {self._text[:SHOWN]!r}: {reason}")
 
     def _take(self, expected: str | None = None) -> str:
         if not self._tokens or (expected is not None and self._tokens[0] != expected):
@@ -123,8 +137,8 @@ class _Parser:
         if self._tokens[1:2] != ["*"] or not _NUMBER.fullmatch(self._tokens[0]):
             return self._term()
         factor = float(self._take())
-        if not factor > 0:
-            raise self._error("a factor must be above 0")
+        if not 0 < factor < np.inf:
+            raise self._error("a factor must be above 0 and finite")
         self._take("*")
         inner = self._product()
         return inner._replace(
@@ -168,8 +182,8 @@ class _Parser:
         self._take(",")
         limit = self._take()
         self._take(")")
-        if not _NUMBER.fullmatch(limit) or not float(limit) > 0:
-            raise self._error(f"clip needs a limit above 0, not {limit!r}")
+        if not _NUMBER.fullmatch(limit) or not 0 < float(limit) < np.inf:
+            raise self._error(f"clip needs a limit above 0 and finite, not {limit!r}")
         bound = float(limit)
         return inner._replace(
             evaluate=lambda t: np.clip(inner.evaluate(t), -bound, bound),

@@ -18,6 +18,7 @@ from rosbags.interfaces import Qos
 from rosgraph_msgs.msg import Clock
 
 from irl_ros.contract import COMMAND_ROLES, Contract, ContractError, Topic
+from irl_ros.contract_lookup import locate_package
 from irl_ros.data.alignment import SECOND
 from irl_ros.data.bag_writer import offered_qos, usual_qos
 from irl_ros.data.recording import SimTime
@@ -282,6 +283,8 @@ def _message_type(topic: Topic) -> type:
     """The class of `package/msg/Name`; raises ContractError where that package is not installed."""
     package, _, name = topic.type.rpartition("/")
     try:
+        if locate_package(package.partition("/")[0]) is None:  # also where the working directory has one
+            raise ImportError(package)
         return getattr(importlib.import_module(package.replace("/", ".")), name)
     except (ImportError, AttributeError, ValueError):
         raise ContractError(f"topic {topic.name}: no message type {topic.type!r} is installed") from None

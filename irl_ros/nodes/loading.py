@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -100,21 +100,24 @@ def own_kinematics(robot: str, checkpoint: Checkpoint, warn: Callable[[str], obj
 
 
 def load_fitting(directory: str, robot: str, task: str = "") -> Checkpoint:
-    """The checkpoint in `directory` if it was made for `robot` and, where one is named, for `task`.
+    """Return the checkpoint in `directory` if it was made for `robot` and, where one is named, for `task`.
 
+    Limits and topics of the robot are those of its file here, the task is the checkpoint's without what it records.
     Raises CheckpointError when it cannot be read, ContractError naming every field that differs.
     """
     if not directory:
         raise CheckpointError("parameter checkpoint is empty: give the directory of a trained checkpoint")
     checkpoint = Checkpoint.load(directory)
+    if checkpoint.contract.robot is None:
+        raise ContractError(f"checkpoint {directory} was made for an env without a robot; give one made for a robot")
     if not robot and set(checkpoint.contract.robot.name) & set("/.~"):  # a path would bring limits of its own
         raise ContractError("parameter robot is empty, and the checkpoint names no robot of config/robots: name yours")
     parsed = load_robot(robot or checkpoint.contract.robot.name)
-    here = Contract(parsed, load_task(task, parsed) if task else checkpoint.contract.task)
+    here = Contract(parsed, replace(load_task(task, parsed) if task else checkpoint.contract.task, recorded=()))
     differences = here.differences(checkpoint.contract)
     if differences:
         raise ContractError(f"checkpoint {directory} does not fit robot {robot!r}: {'; '.join(differences)}")
-    return checkpoint
+    return replace(checkpoint, contract=here)
 
 
 def message_type(topic: Topic) -> type:

@@ -30,13 +30,14 @@ pre { background: #f3f4f6; padding: .8rem; overflow-x: auto; white-space: pre-wr
 """
 
 
-def write_report(run: str | Path, dataset: str | Path | None = None) -> Path:
+def write_report(run: str | Path, dataset: str | Path | None = None, env: str = "") -> Path:
     """Write ``report.html`` and ``pictures/`` into the run directory; returns the page's path.
 
-    `dataset`: where the demonstrations lie (default: in the run). Everything but the checkpoint may be missing; the
+    `dataset`: where the demonstrations lie (default: in the run). `env`: the run's env, which its checkpoint names, may
+    be imported if it is this one or irl_ros' own. Everything but the checkpoint may be missing; the
     section then says so. Raises CheckpointError without a sound checkpoint, RunError for a damaged file.
     """
-    read = Run.read(Path(run), None if dataset is None else Path(dataset))
+    read = Run.read(Path(run), None if dataset is None else Path(dataset), env)
     exhibition = Exhibition(read, Path(run) / "pictures")
     bar = tqdm(SECTIONS, desc="report", unit="section", file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
     sections = [make(exhibition) for make in bar]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -61,9 +62,10 @@ class Run:
     rejected: list[str]
 
     @classmethod
-    def read(cls, path: Path, dataset: Path | None = None) -> Run:
-        """`dataset`: where the demonstrations lie (default: below `path`). Raises CheckpointError, RunError."""
+    def read(cls, path: Path, dataset: Path | None = None, env: str = "") -> Run:
+        """Read a run whose demonstrations lie in `dataset` (default: below `path`) and whose env is `env`. Raises CheckpointError, RunError."""
         checkpoint = Checkpoint.load(path / "checkpoint")
+        checkpoint = dataclasses.replace(checkpoint, contract=checkpoint.contract.allow_env(env))
         known = {k: v for k, v in checkpoint.provenance.items() if k != "config"}
         known.update(read_facts(path))
         dataset = dataset or path / "demonstrations"
