@@ -168,17 +168,19 @@ def _part(text: str) -> tuple[str, float]:
 
 
 def _repair(options: argparse.Namespace) -> int:
+    from irl_ros.data.recording import under_way
     from irl_ros.data.repair import repair_directory
 
     repaired, hopeless = repair_directory(Path(options.directory))
-    made = []
+    live = [str(path) for path in under_way(Path(options.directory).expanduser())]
+    made = [f"left alone: {path} is being recorded" for path in live]
     for found in repaired:
         lost = f"; lost: {found.lost}" if found.lost else ""
         made.append(f"{found.bag}: {found.messages} messages of {found.source}, marked as interrupted{lost}")
     for reason in hopeless:
         print(f"not repaired: {reason}", file=sys.stderr)
-    if not repaired and not hopeless:
+    if not repaired and not hopeless and not live:
         made.append(f"nothing to repair in {options.directory}")
     figures = [{**f._asdict(), "source": str(f.source), "bag": str(f.bag)} for f in repaired]
-    tell(options, {"repaired": figures, "not_repaired": list(hopeless)}, made)
+    tell(options, {"repaired": figures, "not_repaired": list(hopeless), "being_recorded": live}, made)
     return 1 if hopeless else 0

@@ -170,7 +170,7 @@ def test_tools_speak_json_to_machines(data: Path, tmp_path: Path, capsys):
     assert [e["label"] for e in said("list", str(data))] == [True, True, None, False, True]
     shares = said("split", str(data), f"{tmp_path / 'a'}=0.6", f"{tmp_path / 'b'}=0.4")
     assert all(names(Path(target)) == sorted(found) for target, found in shares.items()) and len(shares) == 2
-    assert said("repair", str(data)) == {"repaired": [], "not_repaired": []}
+    assert said("repair", str(data)) == {"repaired": [], "not_repaired": [], "being_recorded": []}
     exported = said("export", str(data), "--to", "npz", "--out", str(tmp_path / "npz"))
     assert exported["episodes"] == 4 and "failure" in exported["not_exported"][0]
     assert said("import", str(data / "episode_0000"), "--out", str(tmp_path / "in"))["by"] == "command"

@@ -225,3 +225,22 @@ def test_a_save_that_fails_is_answered_so(tmp_path: Path) -> None:
         assert recorder.wait() == 1
     assert names(tmp_path) == [".episode_0000.partial", "episode_0000"]
     assert not list((tmp_path / "episode_0000").iterdir())
+
+
+def test_a_live_episode_is_left_to_its_recorder_and_a_second_one_takes_the_next_name(tmp_path: Path) -> None:
+    with recorder_and_robot(tmp_path) as (recorder, client, fake):
+        assert start(client) == "episode_0000"
+        demonstrate(client, fake, 12)
+        with dds.domain() as other, dds.process(RECORDER, other, out=tmp_path) as second, dds.client(other) as near:
+            with robot(near) as neighbour:
+                assert start(near) == "episode_0001"
+                assert "irl_ros repair" not in second.output and "is being recorded by another program" in second.output
+                assert repair_directory(tmp_path) == ([], [])
+                demonstrate(near, neighbour, 12)
+                assert trigger(near, "stop").success
+        demonstrate(client, fake, 12)
+        answer = trigger(client, "stop")
+        assert answer.success, answer.message
+        assert recorder.returncode is None and "RECORDING FAILED" not in recorder.output
+    assert names(tmp_path) == ["episode_0000", "episode_0001"]
+    assert len(read_bag(tmp_path / "episode_0000").samples["command"]) >= 24

@@ -3,7 +3,7 @@
 `rosbags` writes the bag's metadata and knows the message types, `mcap` writes the file; in between stands
 :class:`_LiveMcap`, because rosbags' own MCAP storage keeps everything in memory until the bag is closed. A bag grows in
 a hidden directory beside its final place and gets its name, by one rename, when it is complete and on disk: whatever
-has a name is whole. `metadata.yaml` is the authority on `custom_data`: a label given late is changed there.
+has a name is whole. Until then its file is locked (:mod:`irl_ros.data.bag_lock`). `metadata.yaml` is the authority on `custom_data`: a label given late is changed there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from irl_ros.contract import COMMAND_ROLES, Contract
 from irl_ros.data.bag import typestore
+from irl_ros.data.bag_lock import BagLock, lock_bag
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError, load_texts, read_listing, seal
+from irl_ros.data.recording import next_episode
 
 METADATA_VERSION = 8
 """Read by rosbag2 from Humble on; version 9 writes its QoS profiles in a form that Humble refuses."""
@@ -35,6 +37,8 @@ CHUNK_BYTES = 64 * 1024
 PARTIAL = ".partial"
 DESCRIPTION = "recording.json"
 """What `metadata.yaml` will say beside counts and label, there from the start: a killed recording is repaired by it."""
+TRIES = 20
+"""Names tried where other programs write into the same directory."""
 _FOREVER = QosTime(2147483647, 4294967295)
 
 
@@ -74,6 +78,7 @@ class _LiveMcap:
             self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.NONE, enable_data_crcs=True
         )
         self._file.start(profile="ros2")
+        self.lock = BagLock(directory, self._stream.fileno())
         self._schemas: dict[str, int] = {}
         self._channels: dict[int, int] = {}
         # fsync waits for the disk; the thread that stamps messages must not.
@@ -114,6 +119,7 @@ class _LiveMcap:
     def abort(self) -> None:
         self._disk.shutdown()
         try:
+            self._file.flush()
             self._stream.close()
         except OSError:
             # What is still buffered cannot be written: it is given up together with the recording.
@@ -149,8 +155,16 @@ class BagWriter:
         with _writing(self.partial):
             self._writer = _LiveWriter(self.partial, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
-            self._connections = {role: self._connect(role, name, qos) for role, (name, qos) in topics.items()}
-            self._describe(demonstrated_by=demonstrated_by, operator=operator, session=session, clock=clock)
+        self._lock = self._writer.storage.lock
+        try:
+            with _writing(self.partial):
+                self._connections = {role: self._connect(role, name, qos) for role, (name, qos) in topics.items()}
+                self._describe(demonstrated_by=demonstrated_by, operator=operator, session=session, clock=clock)
+        except BagError:
+            with suppress(BagError):
+                self.discard()
+            self._lock.release()
+            raise
 
     def _describe(self, **how: str) -> None:
         self._custom = {
@@ -197,6 +211,7 @@ class BagWriter:
             (self.partial / DESCRIPTION).unlink()
             _sync_path(self.partial)
             self._publish()
+        self._lock.release()
         return self.final
 
     def _publish(self) -> None:
@@ -210,10 +225,39 @@ class BagWriter:
         self._writer.abort()
         with _writing(self.partial):
             shutil.rmtree(self.partial)
+        self._lock.release()
 
     def abort(self) -> None:
         """Stop after a failure; what reached the disk stays in the hidden directory."""
         self._writer.abort()
+        self._lock.release()
+
+
+def create_bag(
+    out: Path,
+    contract: Contract,
+    topics: Mapping[str, tuple[str, Qos]],
+    demonstrated_by: str = "command",
+    operator: str = "",
+    session: str = "",
+    clock: str = RECEIVE,
+) -> BagWriter:
+    """Begin a bag in `out` under the next episode name that no other program has. Raises BagError."""
+    for _ in range(TRIES):
+        try:
+            final = out / next_episode(out)
+        except OSError as error:
+            raise BagError(f"cannot read {out}: {error.strerror}") from error
+        try:
+            bag = BagWriter(final, contract, topics, demonstrated_by, operator, session, clock)
+        except BagError:
+            if not partial_directory(final).exists():
+                raise
+            continue
+        if not final.exists():
+            return bag
+        bag.discard()  # another program completed this name while the directory was listed
+    raise BagError(f"{out}: {TRIES} names for an episode were taken while they were tried")
 
 
 @contextmanager
@@ -240,10 +284,10 @@ def _sync_path(path: Path) -> None:
 
 def set_label(directory: Path, label: bool) -> None:
     """Label a bag that is already saved. Raises BagError, where its metadata is damaged too."""
-    read_listing(directory)
     path = Path(directory) / "metadata.yaml"
     new = path.with_name(".metadata.yaml.new")
-    with _writing(path):
+    read_listing(directory)
+    with _writing(path), lock_bag(Path(directory)):
         text = path.read_text()
         content = yaml.safe_load(text)
         custom = load_texts(text)["rosbag2_bagfile_information"]["custom_data"]

@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from irl_ros.contract import Contract, Robot, did_you_mean
 from irl_ros.data.bag import Recording, aligned, read_bag
+from irl_ros.data.bag_lock import in_use, lock_bag
 from irl_ros.data.bag_writer import set_label
 from irl_ros.data.clocks import SECOND, ClockWarning, Sample
 from irl_ros.data.episode import Episode, EpisodeError
@@ -81,7 +83,8 @@ def _entry(path: Path) -> Entry:
     try:
         recording = read_bag(path)
     except BagError as error:
-        return Entry(path.name, None, "", f"{error}; `irl_ros repair` may help", (), 0.0, None, 0, {})
+        advice = "" if in_use(path) else "; `irl_ros repair` may help"
+        return Entry(path.name, None, "", f"{error}{advice}", (), 0.0, None, 0, {})
     listing, problem, found = recording.listing, recording.listing.refusal, None
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", ClockWarning)
@@ -172,7 +175,8 @@ def split(directory: Path, parts: Mapping[str, float], seed: int) -> dict[str, l
         chosen = [found[k] for k in sorted(order[start:end])]
         target.mkdir(parents=True)
         for path in chosen:
-            shutil.copytree(path, target / path.name, copy_function=_link)
+            with _locked(path):
+                shutil.copytree(path, target / path.name, copy_function=_link)
         given[str(target)] = [path.name for path in chosen]
     return given
 
@@ -200,4 +204,15 @@ def _move(path: Path, into: Path) -> Path:
     target = into / path.name
     if target.exists():
         raise EpisodeError(f"{target} exists already; move it away first")
-    return path.rename(target)
+    with _locked(path):
+        return path.rename(target)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other programs from a bag. Raises EpisodeError where one is at work on it or the disk refuses."""
+    try:
+        with lock_bag(path):
+            yield
+    except OSError as error:
+        raise EpisodeError(f"{path}: {error.strerror or error}") from None

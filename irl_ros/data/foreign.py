@@ -22,10 +22,9 @@ from rosbags.rosbag2 import Reader
 from irl_ros import messages
 from irl_ros.contract import COMMAND_ROLES, Contract, did_you_mean
 from irl_ros.data.bag import decode
-from irl_ros.data.bag_writer import BagWriter, usual_qos
+from irl_ros.data.bag_writer import create_bag, usual_qos
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.listing import BagError
-from irl_ros.data.recording import next_episode
 
 SERVICE_EVENT = "/_service_event"
 """Ends the name of the topic that a service's calls are recorded on, from Iron on."""
@@ -215,7 +214,7 @@ def write_episodes(
     topics = {role: (bag.names[role], bag.qos[role]) for role in bag.names}
     written = []
     for cut in cuts:
-        writer = BagWriter(out / next_episode(out), contract, topics, demonstrated_by, operator, clock=clock)
+        writer = create_bag(out, contract, topics, demonstrated_by, operator, clock=clock)
         for message in _within(bag, cut):
             writer.write(message.role, message.data, message.time)
         written.append(writer.save(cut.label))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from irl_ros.contract import Contract
+from irl_ros.data.bag_lock import in_use
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
 
@@ -144,6 +145,8 @@ def _read_metadata(path: Path) -> tuple[Path, float, Mapping[str, str]]:
         custom, storage = information.get("custom_data"), information.get("storage_identifier")
         duration = int(information["duration"]["nanoseconds"]) / 1e9
     except FileNotFoundError:
+        if in_use(path.parent):
+            raise BagError(f"{path.parent} is being recorded: read it when the recorder has saved it") from None
         raise BagError(f"{path} is missing: no complete bag") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise BagError(f"{path}: no rosbag2 metadata: {error!r}") from None

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from enum import Enum
 from pathlib import Path
 
+from irl_ros.data.bag_lock import in_use
+
 DROPPED = ".dropped"
 """Where dropped episodes lie, inside their data set."""
 _NUMBERED = re.compile(r"\.?episode_(\d+)(\.partial|\.broken)?(_repaired)?")
@@ -129,5 +131,14 @@ def next_episode(directory: Path) -> str:
 
 
 def unfinished(directory: Path) -> list[Path]:
-    """What recorders that were killed left in `directory`."""
+    """Return what recorders that were killed left in `directory`."""
+    return [path for path in _partial(directory) if not in_use(path)]
+
+
+def under_way(directory: Path) -> list[Path]:
+    """Return the episodes that other programs are recording, importing or repairing in `directory`."""
+    return [path for path in _partial(directory) if in_use(path)]
+
+
+def _partial(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob(".*.partial") if _NUMBERED.fullmatch(p.name))

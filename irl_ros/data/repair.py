@@ -23,6 +23,7 @@ from rosbags.rosbag2.metadata import parse_qos
 
 from irl_ros.contract import Contract, ContractError
 from irl_ros.data.bag import read_bag
+from irl_ros.data.bag_lock import in_use, lock_bag
 from irl_ros.data.bag_writer import DESCRIPTION, PARTIAL, BagWriter, partial_directory, usual_qos
 from irl_ros.data.clocks import RECEIVE
 from irl_ros.data.episode import EpisodeError
@@ -75,9 +76,20 @@ def repair_directory(directory: Path) -> tuple[list[Repaired], list[str]]:
 def repair(source: Path) -> Repaired:
     """A whole bag of what is intact in `source`: a killed recording's hidden directory, or a damaged bag.
 
-    It is marked as interrupted and has no label. Raises BagError where nothing can be made of it.
+    It is marked as interrupted and has no label. Raises BagError where nothing can be made of it, and where another
+    program is recording or repairing it.
     """
-    found = _salvage(_file(source))
+    file = _file(source)
+    try:
+        lock = lock_bag(source, patience=0.0)
+    except OSError as error:
+        raise BagError(f"{source}: {error.strerror}") from None
+    with lock:
+        return _repair(source, file)
+
+
+def _repair(source: Path, file: Path) -> Repaired:
+    found = _salvage(file)
     described = _description(source, found.metadata)
     if not found.messages:
         raise BagError(f"{source}: no message in it is intact ({'; '.join(found.faults) or 'it is empty'})")
@@ -95,7 +107,8 @@ def _broken(directory: Path) -> list[Path]:
     if is_bag(directory):
         return [] if _is_whole(directory) else [directory]
     children = sorted(p for p in directory.iterdir() if p.is_dir())
-    again = [p for p in children if p.name.endswith(BROKEN) and not p.with_name(_plain_name(p)).exists()]
+    unrepaired = [p for p in children if p.name.endswith(BROKEN) and not p.with_name(_plain_name(p)).exists()]
+    again = [p for p in unrepaired if not in_use(p)]
     for path in again:  # its repair was killed
         shutil.rmtree(partial_directory(path.with_name(_plain_name(path))), ignore_errors=True)
     named = [p for p in children if not p.name.startswith(".") and is_bag(p)]
@@ -120,7 +133,8 @@ def _destination(source: Path) -> tuple[Path, Path]:
     plain = _plain_name(source)
     if not source.name.startswith("."):
         return source.with_name(plain + REPAIRED), source
-    return source.with_name(plain), source.with_name(f".{plain}{BROKEN}")
+    final = source.with_name(plain)
+    return final.with_name(plain + REPAIRED) if final.exists() else final, source.with_name(f".{plain}{BROKEN}")
 
 
 def _description(source: Path, repeated: list[str]) -> dict[str, str]:

@@ -11,18 +11,16 @@ from rosbags.interfaces import Qos
 
 from irl_ros.contract import Contract, Thresholds
 from irl_ros.data import catalogue
-from irl_ros.data.bag_writer import BagWriter, partial_directory, set_label
+from irl_ros.data.bag_writer import create_bag, set_label
 from irl_ros.data.episode import EpisodeError
 from irl_ros.data.listing import BagError
 from irl_ros.data.manifest import write_manifest
 from irl_ros.data.quality import Quality
-from irl_ros.data.recording import EpisodeStates, Refused, State, next_episode
+from irl_ros.data.recording import EpisodeStates, Refused, State
 from irl_ros.data.take import Take
 from irl_ros.motion import DifferentialKinematics
 
 MEGABYTE = 1_000_000
-TRIES = 20
-"""Names tried where other recorders write into the same directory."""
 
 
 class Kept(NamedTuple):
@@ -67,7 +65,7 @@ class Taping:
     def begin(self, topics: Mapping[str, tuple[str, Qos]], operator: str, began: int) -> str:
         """Start an episode at `began` [ns]; `topics`: resolved name and QoS by role. Returns its name."""
         self.states.check_start()
-        bag = self._new_bag(topics, operator)
+        bag = create_bag(self.out, self._contract, topics, self._demonstrated_by, operator, self._session)
         self.take = Take(bag, self._thresholds, self._kinematics, self._demonstrated_by, began)
         self.kept = None
         self.states.start(bag.final.name)
@@ -127,19 +125,6 @@ class Taping:
             take.bag.abort()
         self.states.fail()
         return name
-
-    def _new_bag(self, topics: Mapping[str, tuple[str, Qos]], operator: str) -> BagWriter:
-        for _ in range(TRIES):
-            try:
-                final = self.out / next_episode(self.out)
-            except OSError as error:
-                raise BagError(f"cannot read {self.out}: {error.strerror}") from error
-            try:
-                return BagWriter(final, self._contract, topics, self._demonstrated_by, operator, self._session)
-            except BagError:
-                if not partial_directory(final).exists():
-                    raise
-        raise BagError(f"{self.out}: {TRIES} names for an episode were taken while they were tried")
 
 
 def _output_directory(name: str) -> Path:

@@ -17,7 +17,7 @@ from std_msgs.msg import Bool
 from irl_ros.contract import Contract, ContractError, load_thresholds
 from irl_ros.data.alignment import DEMONSTRATED_BY, MINIMUM_PERIODS, SECOND
 from irl_ros.data.listing import BagError
-from irl_ros.data.recording import Refused, State, unfinished
+from irl_ros.data.recording import Refused, State, under_way, unfinished
 from irl_ros.data.take import Arrival
 from irl_ros.data.taping import Kept, Taping
 from irl_ros.kinematics import Kinematics
@@ -74,6 +74,8 @@ class DemoRecorder(Node):
         self._poller = Poller(partial(self._attempt, self._on_poll))
         for path in unfinished(self._taping.out):
             self.get_logger().warning(f"{path} was left by a recorder that was killed: irl_ros repair {path.parent}")
+        for path in under_way(self._taping.out):
+            self.get_logger().info(f"{path} is being recorded by another program")
 
     def shutdown(self) -> None:
         """Keep an unfinished episode, marked as interrupted."""
